@@ -1,0 +1,65 @@
+// Per-core counters: plain stores by the owning core, readable from any thread, so that observing costs the data path
+// nothing. Gauges go up and down, counters only up.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tunnel::core {
+
+// name, and what it counts
+#define TUNNEL_COUNTERS(X)                                                        \
+  X(sockets_open)           /* gauge: stream sockets and listeners */             \
+  X(streams_open)           /* gauge: streams carried by channels */              \
+  X(buffers_in_use)         /* gauge: pool blocks and receive buffers lent out */ \
+  X(buffer_bytes_in_use)    /* gauge */                                           \
+  X(channels_up)            /* gauge */                                           \
+  X(handshakes_in_progress) /* gauge: accepted, not yet a channel or refused */   \
+  X(connects_in_progress)   /* gauge: server side, towards targets */             \
+  X(timers_armed)           /* gauge */                                           \
+  X(connections_accepted)                                                         \
+  X(connections_refused) /* over a bound, outside -cidr */                        \
+  X(channels_opened)                                                              \
+  X(channels_lost)                                                                \
+  X(ech_accepted)                                                                 \
+  X(ech_rejected)                                                                 \
+  X(handshakes_failed)                                                            \
+  X(upgrades_refused) /* 400, 401, 403, 404 */                                    \
+  X(streams_opened)                                                               \
+  X(streams_failed) /* the target could not be reached or was denied */           \
+  X(targets_denied)                                                               \
+  X(protocol_errors)  /* a channel ended with 1002, 1007 or 1009 */               \
+  X(messages_ignored) /* legacy messages that match no form or no stream */       \
+  X(bytes_to_target)  /* payload handed to applications' or targets' sockets */   \
+  X(bytes_from_target)                                                            \
+  X(bytes_sent) /* on every socket */                                             \
+  X(bytes_received)                                                               \
+  X(dns_queries_answered)                                                         \
+  X(dns_queries_refused)                                                          \
+  X(turns) /* of the reactor's loop */
+
+class Counter {
+ public:
+  // Owner core only: a load and a store, no locked instruction.
+  void Add(int64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void Set(int64_t n) { value_.store(n, std::memory_order_relaxed); }
+  // Any thread.
+  [[nodiscard]] int64_t Get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> value_{0};
+};
+
+// One core's counters, on cache lines of their own.
+struct alignas(64) Counters {
+#define TUNNEL_DECLARE_COUNTER(name) Counter name;
+  TUNNEL_COUNTERS(TUNNEL_DECLARE_COUNTER)
+#undef TUNNEL_DECLARE_COUNTER
+};
+
+// "name=value name=value ...", summed over the cores given.
+[[nodiscard]] std::string DescribeCounters(const std::vector<const Counters*>& cores);
+
+}  // namespace tunnel::core

@@ -1,0 +1,328 @@
+// The epoll backend: the semantics of completions by readiness, for kernels and container runtimes that refuse
+// io_uring.
+//
+// Every descriptor is registered once, edge-triggered for both directions, when its first operation starts. Operations
+// that may make progress wait in `ready_`; Poll() tries each, and one that meets EAGAIN stays with its descriptor until
+// the next edge.
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "core/kernel_calls.h"
+
+namespace tunnel::core {
+namespace {
+
+constexpr int kEventsPerWait = 256;
+// Bytes one descriptor may receive, and connections one listener may accept, before others have their turn.
+constexpr int kReceivesPerTurn = 4;
+constexpr int kAcceptsPerTurn = 64;
+// A receive goes on in the buffer it used before as long as this much of it is free.
+constexpr size_t kMinReceiveRoom = size_t{16} * 1024;
+
+class EpollBackend final : public KernelBackend {
+ public:
+  explicit EpollBackend(BufferPool& pool) : pool_(pool) {}
+  ~EpollBackend() override {
+    receive_buffer_.Reset();
+    if (epoll_ >= 0) close(epoll_);
+  }
+
+  absl::Status Open() {
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_ < 0) return ToStatus(FromErrno(errno), "epoll_create1");
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = wake_descriptor();
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_descriptor(), &event) != 0) {
+      return ToStatus(FromErrno(errno), "epoll_ctl");
+    }
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] std::string Describe() const override { return "epoll (edge-triggered)"; }
+  [[nodiscard]] size_t receive_buffers_in_use() const override { return 0; }
+
+  void Start(Operation& operation) override;
+  void Cancel(Operation& operation) override;
+  void Close(int descriptor) override;
+  void Detach(int descriptor) override;
+  void Poll(TimePoint deadline) override;
+
+ private:
+  // What is known of one descriptor. `in` and `out` are the operations waiting for each direction.
+  struct Descriptor {
+    bool registered = false;
+    Operation* in = nullptr;
+    Operation* out = nullptr;
+    Operation* poll = nullptr;
+  };
+
+  Descriptor& At(int descriptor) {
+    const auto index = static_cast<size_t>(descriptor);
+    if (index >= descriptors_.size()) descriptors_.resize(index + 64);
+    return descriptors_[index];
+  }
+  void MakeReady(Operation* operation) {
+    if (operation == nullptr || operation->ready_) return;
+    operation->ready_ = true;
+    ready_.PushBack(*operation);
+  }
+  void Finish(Operation& operation, Completion& completion);
+  // Each returns true when the operation must be tried again in the next turn without waiting for an edge.
+  bool Try(Operation& operation);
+  bool TryAccept(Operation& operation);
+  bool TryReceive(Operation& operation);
+  void TrySend(Operation& operation);
+  void TryConnect(Operation& operation);
+  void StartPoll(Operation& operation);
+  void OnEvents(int descriptor, uint32_t events);
+
+  BufferPool& pool_;
+  int epoll_ = -1;
+  std::vector<Descriptor> descriptors_;
+  IntrusiveList<Operation, BackendList> ready_;
+  Slice receive_buffer_;
+};
+
+void EpollBackend::Start(Operation& operation) {
+  TUNNEL_CHECK(!operation.started_);
+  operation.started_ = true;
+  operation.cancelled_ = false;
+  Descriptor& descriptor = At(operation.descriptor);
+  if (operation.kind == OperationKind::kPoll) {
+    TUNNEL_CHECK(descriptor.poll == nullptr);
+    descriptor.poll = &operation;
+    StartPoll(operation);
+    return;
+  }
+  Operation*& slot = (operation.kind == OperationKind::kAccept || operation.kind == OperationKind::kReceive)
+                         ? descriptor.in
+                         : descriptor.out;
+  TUNNEL_CHECK(slot == nullptr);
+  slot = &operation;
+  MakeReady(&operation);
+}
+
+// Polled descriptors belong to libraries that close them by themselves, so they are registered level-triggered and one
+// shot for each poll, and nothing is assumed to be left from the last time.
+void EpollBackend::StartPoll(Operation& operation) {
+  epoll_event event{};
+  event.events = operation.poll_events | EPOLLONESHOT;
+  event.data.fd = operation.descriptor;
+  if (epoll_ctl(epoll_, EPOLL_CTL_MOD, operation.descriptor, &event) == 0) return;
+  if (errno == ENOENT && epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0) return;
+  MakeReady(&operation);  // completes with an error event in the next turn
+}
+
+void EpollBackend::Cancel(Operation& operation) {
+  if (!operation.started_ || operation.cancelled_) return;
+  operation.cancelled_ = true;
+  MakeReady(&operation);
+}
+
+void EpollBackend::Close(int descriptor) {
+  Descriptor& state = At(descriptor);
+  TUNNEL_CHECK(state.in == nullptr && state.out == nullptr && state.poll == nullptr);
+  state = {};
+  KernelBackend::Close(descriptor);  // leaves the epoll set by itself
+}
+
+void EpollBackend::Detach(int descriptor) {
+  Descriptor& state = At(descriptor);
+  TUNNEL_CHECK(state.in == nullptr && state.out == nullptr && state.poll == nullptr);
+  if (state.registered) (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, descriptor, nullptr);
+  state = {};
+}
+
+void EpollBackend::Finish(Operation& operation, Completion& completion) {
+  if (!completion.more) {
+    Descriptor& descriptor = At(operation.descriptor);
+    for (Operation** slot : {&descriptor.in, &descriptor.out, &descriptor.poll}) {
+      if (*slot == &operation) *slot = nullptr;
+    }
+    operation.started_ = false;
+  }
+  operation.on_complete(operation, completion);
+}
+
+bool EpollBackend::Try(Operation& operation) {
+  if (operation.cancelled_) {
+    if (operation.kind == OperationKind::kPoll) {
+      (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, operation.descriptor, nullptr);
+    }
+    Completion completion{.error = IoError::kCancelled};
+    Finish(operation, completion);
+    return false;
+  }
+  if (operation.kind == OperationKind::kPoll) {
+    Completion completion{.error = IoError::kOther, .events = EPOLLERR};
+    Finish(operation, completion);
+    return false;
+  }
+  Descriptor& descriptor = At(operation.descriptor);
+  if (!descriptor.registered) {
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.data.fd = operation.descriptor;
+    // A connecting socket is registered after connect(): before, it reports a hang-up.
+    if (operation.kind != OperationKind::kConnect) {
+      TUNNEL_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0);
+      descriptor.registered = true;
+    }
+  }
+  switch (operation.kind) {
+    case OperationKind::kAccept:
+      return TryAccept(operation);
+    case OperationKind::kReceive:
+      return TryReceive(operation);
+    case OperationKind::kSend:
+      TrySend(operation);
+      return false;
+    case OperationKind::kConnect:
+      TryConnect(operation);
+      return false;
+    case OperationKind::kPoll:
+      break;
+  }
+  return false;
+}
+
+bool EpollBackend::TryAccept(Operation& operation) {
+  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+    const int descriptor = accept4(operation.descriptor, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (descriptor >= 0) {
+      Completion completion{.more = true, .descriptor = descriptor};
+      Finish(operation, completion);
+      if (!operation.started_ || operation.cancelled_) return false;
+      continue;
+    }
+    if (errno == EAGAIN) return false;
+    // A connection that ended before it was accepted is that peer's affair, not the listener's.
+    if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
+    Completion completion{.error = FromErrno(errno)};
+    Finish(operation, completion);
+    return false;
+  }
+  return true;
+}
+
+bool EpollBackend::TryReceive(Operation& operation) {
+  for (int i = 0; i < kReceivesPerTurn; ++i) {
+    if (receive_buffer_.size() < kMinReceiveRoom) receive_buffer_ = pool_.Allocate(kReceiveBufferBytes);
+    const size_t room = receive_buffer_.size();
+    const ssize_t got = recv(operation.descriptor, receive_buffer_.data(), room, 0);
+    if (got < 0) {
+      if (errno == EAGAIN) return false;
+      if (errno == EINTR) continue;
+      Completion completion{.error = FromErrno(errno)};
+      Finish(operation, completion);
+      return false;
+    }
+    const auto bytes = static_cast<size_t>(got);
+    Completion completion{.more = bytes > 0, .bytes = bytes};
+    if (bytes > 0) {
+      completion.data = receive_buffer_.Share(0, bytes);
+      receive_buffer_.RemovePrefix(bytes);
+    }
+    Finish(operation, completion);
+    if (bytes == 0 || !operation.started_ || operation.cancelled_) return false;
+  }
+  return true;
+}
+
+void EpollBackend::TrySend(Operation& operation) {
+  ssize_t sent = 0;
+  do {
+    sent = sendmsg(operation.descriptor, operation.message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && errno == EAGAIN) return;
+  Completion completion;
+  if (sent < 0) {
+    completion.error = FromErrno(errno);
+  } else {
+    completion.bytes = static_cast<size_t>(sent);
+  }
+  Finish(operation, completion);
+}
+
+void EpollBackend::TryConnect(Operation& operation) {
+  Descriptor& descriptor = At(operation.descriptor);
+  Completion completion;
+  if (!descriptor.registered) {
+    const int result = connect(operation.descriptor, operation.address->kernel(), operation.address->kernel_length());
+    const int error = result == 0 ? 0 : errno;
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.data.fd = operation.descriptor;
+    TUNNEL_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0);
+    descriptor.registered = true;
+    if (error == EINPROGRESS || error == EINTR) return;
+    completion.error = FromErrno(error);
+  } else {
+    int error = 0;
+    socklen_t length = sizeof(error);
+    (void)getsockopt(operation.descriptor, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error == 0) {
+      // An edge without a result: still connecting.
+      sockaddr_storage peer{};
+      socklen_t peer_length = sizeof(peer);
+      if (getpeername(operation.descriptor, reinterpret_cast<sockaddr*>(&peer), &peer_length) != 0) return;
+    }
+    completion.error = FromErrno(error);
+  }
+  Finish(operation, completion);
+}
+
+void EpollBackend::OnEvents(int descriptor, uint32_t events) {
+  if (descriptor == wake_descriptor()) {
+    ConsumeWake();
+    return;
+  }
+  Descriptor& state = At(descriptor);
+  if (state.poll != nullptr) {
+    Operation& operation = *state.poll;
+    Completion completion{.events = events};
+    if (!operation.cancelled_) Finish(operation, completion);
+    return;
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) MakeReady(state.in);
+  if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) MakeReady(state.out);
+}
+
+void EpollBackend::Poll(TimePoint deadline) {
+  epoll_event events[kEventsPerWait];
+  int timeout_ms = -1;
+  if (!ready_.empty()) {
+    timeout_ms = 0;
+  } else if (deadline != kNever) {
+    const Duration left = deadline - Now();
+    // Rounded up, or the last part of a millisecond would be spent in a loop.
+    timeout_ms = left.count() <= 0 ? 0 : static_cast<int>(ToMilliseconds(left + std::chrono::microseconds(999)));
+  }
+  const int count = epoll_wait(epoll_, events, kEventsPerWait, timeout_ms);
+  for (int i = 0; i < count; ++i) OnEvents(events[i].data.fd, events[i].events);
+
+  // Only what is ready now: operations started by completions wait for the next turn.
+  IntrusiveList<Operation, BackendList> batch;
+  batch.Append(ready_);
+  while (!batch.empty()) {
+    Operation& operation = batch.PopFront();
+    operation.ready_ = false;
+    if (Try(operation)) MakeReady(&operation);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeEpollBackend(BufferPool& pool, const BackendOptions& options) {
+  (void)options;  // nothing optional is used
+  auto backend = std::make_unique<EpollBackend>(pool);
+  if (absl::Status status = backend->Open(); !status.ok()) return status;
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+}  // namespace tunnel::core

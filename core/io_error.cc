@@ -1,0 +1,104 @@
+#include "core/io_error.h"
+
+#include <cerrno>
+
+namespace tunnel::core {
+
+IoError FromErrno(int error_number) {
+  switch (error_number) {
+    case 0:
+      return IoError::kOk;
+    case ECANCELED:
+      return IoError::kCancelled;
+    case ECONNREFUSED:
+      return IoError::kRefused;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+    case EHOSTDOWN:
+    case EADDRNOTAVAIL:
+      return IoError::kUnreachable;
+    case ETIMEDOUT:
+      return IoError::kTimedOut;
+    case ECONNRESET:
+    case EPIPE:
+    case ECONNABORTED:
+    case ENOTCONN:
+    case ESHUTDOWN:
+      return IoError::kReset;
+    case EADDRINUSE:
+      return IoError::kAddressInUse;
+    case EACCES:
+    case EPERM:
+      return IoError::kDenied;
+    case EMFILE:
+    case ENFILE:
+      return IoError::kNoDescriptors;
+    case ENOMEM:
+    case ENOBUFS:
+      return IoError::kNoMemory;
+    case EAFNOSUPPORT:
+    case EOPNOTSUPP:
+    case EPROTONOSUPPORT:
+    case ENOSYS:
+      return IoError::kUnsupported;
+    default:
+      return IoError::kOther;
+  }
+}
+
+std::string_view ToString(IoError error) {
+  switch (error) {
+    case IoError::kOk:
+      return "ok";
+    case IoError::kCancelled:
+      return "cancelled";
+    case IoError::kRefused:
+      return "connection refused";
+    case IoError::kUnreachable:
+      return "host or network unreachable";
+    case IoError::kTimedOut:
+      return "timed out";
+    case IoError::kReset:
+      return "connection reset by the peer";
+    case IoError::kAddressInUse:
+      return "address already in use";
+    case IoError::kDenied:
+      return "not permitted";
+    case IoError::kNoDescriptors:
+      return "no file descriptors left (raise the limit of open files)";
+    case IoError::kNoMemory:
+      return "the kernel is out of memory or buffers";
+    case IoError::kUnsupported:
+      return "not supported by the kernel";
+    case IoError::kOther:
+      return "I/O error";
+  }
+  return "I/O error";
+}
+
+absl::Status ToStatus(IoError error, std::string_view what) {
+  absl::StatusCode code = absl::StatusCode::kUnavailable;
+  switch (error) {
+    case IoError::kOk:
+      return absl::OkStatus();
+    case IoError::kCancelled:
+      code = absl::StatusCode::kCancelled;
+      break;
+    case IoError::kTimedOut:
+      code = absl::StatusCode::kDeadlineExceeded;
+      break;
+    case IoError::kDenied:
+      code = absl::StatusCode::kPermissionDenied;
+      break;
+    case IoError::kNoDescriptors:
+    case IoError::kNoMemory:
+      code = absl::StatusCode::kResourceExhausted;
+      break;
+    default:
+      break;
+  }
+  return MakeStatus(code, "{}: {}", what, ToString(error));
+}
+
+}  // namespace tunnel::core

@@ -1,0 +1,119 @@
+#include "core/kernel_calls.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace tunnel::core {
+namespace {
+
+constexpr int kListenBacklog = 4096;
+
+void SetInt(int descriptor, int level, int option, int value) {
+  // Best effort: an option the kernel lacks leaves its default, which is correct if less fast.
+  (void)setsockopt(descriptor, level, option, &value, sizeof(value));
+}
+
+SocketAddress AddressBy(int (*get)(int, sockaddr*, socklen_t*), int descriptor) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof(storage);
+  if (get(descriptor, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
+  return SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&storage), length);
+}
+
+}  // namespace
+
+KernelBackend::KernelBackend() : wake_descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  TUNNEL_CHECK(wake_descriptor_ >= 0);
+}
+
+KernelBackend::~KernelBackend() { close(wake_descriptor_); }
+
+IoError KernelBackend::OpenStream(int family, int& descriptor) {
+  descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  return descriptor >= 0 ? IoError::kOk : FromErrno(errno);
+}
+
+IoError KernelBackend::Listen(int descriptor, const SocketAddress& address, bool share_port) {
+  SetInt(descriptor, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (share_port) SetInt(descriptor, SOL_SOCKET, SO_REUSEPORT, 1);
+  if (address.is_v6()) SetInt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  if (bind(descriptor, address.kernel(), address.kernel_length()) != 0) return FromErrno(errno);
+  if (listen(descriptor, kListenBacklog) != 0) return FromErrno(errno);
+  return IoError::kOk;
+}
+
+SocketAddress KernelBackend::LocalAddress(int descriptor) { return AddressBy(&getsockname, descriptor); }
+
+SocketAddress KernelBackend::PeerAddress(int descriptor) { return AddressBy(&getpeername, descriptor); }
+
+void KernelBackend::SetNoDelay(int descriptor) { SetInt(descriptor, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+IoError KernelBackend::SetCongestionControl(int descriptor, const std::string& algorithm) {
+  const auto length = static_cast<socklen_t>(algorithm.size());
+  if (setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, algorithm.data(), length) != 0) return FromErrno(errno);
+  return IoError::kOk;
+}
+
+void KernelBackend::ShutdownWrite(int descriptor) { (void)shutdown(descriptor, SHUT_WR); }
+
+void KernelBackend::Abort(int descriptor, bool reset) {
+  if (reset) {
+    const linger now = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+  } else {
+    (void)shutdown(descriptor, SHUT_RDWR);
+  }
+}
+
+void KernelBackend::Close(int descriptor) { TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF); }
+
+void KernelBackend::Detach(int descriptor) { (void)descriptor; }
+
+TimePoint KernelBackend::Now() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return TimePoint(std::chrono::seconds(now.tv_sec) + Duration(now.tv_nsec));
+}
+
+int64_t KernelBackend::WallSeconds() { return time(nullptr); }
+
+void KernelBackend::FillRandom(std::span<uint8_t> out) {
+  while (!out.empty()) {
+    if (random_left_ == 0) {
+      size_t filled = 0;
+      while (filled < random_.size()) {
+        const ssize_t got = getrandom(random_.data() + filled, random_.size() - filled, 0);
+        TUNNEL_CHECK(got > 0 || errno == EINTR);
+        if (got > 0) filled += static_cast<size_t>(got);
+      }
+      random_left_ = random_.size();
+    }
+    const size_t take = std::min(out.size(), random_left_);
+    uint8_t* from = random_.data() + (random_.size() - random_left_);
+    std::memcpy(out.data(), from, take);
+    std::memset(from, 0, take);  // what was handed out is not kept
+    random_left_ -= take;
+    out = out.subspan(take);
+  }
+}
+
+void KernelBackend::Wake() {
+  const uint64_t one = 1;
+  // EAGAIN means that the counter is full, so the sleeper is woken anyway.
+  (void)!write(wake_descriptor_, &one, sizeof(one));
+}
+
+void KernelBackend::ConsumeWake() const {
+  uint64_t count = 0;
+  (void)!read(wake_descriptor_, &count, sizeof(count));
+}
+
+}  // namespace tunnel::core

@@ -1,0 +1,45 @@
+// The immediate system calls that both kernel backends share.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "core/backend.h"
+
+namespace tunnel::core {
+
+// A Backend without its operations: what io_uring and epoll do alike.
+class KernelBackend : public Backend {
+ public:
+  KernelBackend();
+  ~KernelBackend() override;
+
+  [[nodiscard]] IoError OpenStream(int family, int& descriptor) override;
+  [[nodiscard]] IoError Listen(int descriptor, const SocketAddress& address, bool share_port) override;
+  [[nodiscard]] SocketAddress LocalAddress(int descriptor) override;
+  [[nodiscard]] SocketAddress PeerAddress(int descriptor) override;
+  void SetNoDelay(int descriptor) override;
+  [[nodiscard]] IoError SetCongestionControl(int descriptor, const std::string& algorithm) override;
+  void ShutdownWrite(int descriptor) override;
+  void Abort(int descriptor, bool reset) override;
+  void Close(int descriptor) override;
+  void Detach(int descriptor) override;
+  [[nodiscard]] TimePoint Now() override;
+  [[nodiscard]] int64_t WallSeconds() override;
+  void FillRandom(std::span<uint8_t> out) override;
+  void Wake() override;
+
+ protected:
+  [[nodiscard]] int wake_descriptor() const { return wake_descriptor_; }
+  // Empties the eventfd behind Wake().
+  void ConsumeWake() const;
+
+ private:
+  int wake_descriptor_;
+  // Random bytes are drawn from the kernel in blocks: a mask key a frame must not cost a system call a frame.
+  std::array<uint8_t, 1024> random_{};
+  size_t random_left_ = 0;
+};
+
+}  // namespace tunnel::core

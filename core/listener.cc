@@ -1,0 +1,92 @@
+#include "core/listener.h"
+
+#include "core/log.h"
+
+namespace tunnel::core {
+namespace {
+
+// How long to leave connections in the kernel's queue after it had no descriptor or memory for one.
+constexpr Duration kRetryDelay = std::chrono::milliseconds(100);
+
+}  // namespace
+
+class Listener::State final : public OperationOwner {
+ public:
+  State(Reactor& reactor, int descriptor, Accepted accepted)
+      : OperationOwner(reactor), accepted_(std::move(accepted)), retry_(reactor.timers(), [this] { Start(); }) {
+    reactor.counters().sockets_open.Add();
+    accept_.kind = OperationKind::kAccept;
+    accept_.descriptor = descriptor;
+    accept_.context = this;
+    accept_.on_complete = [](Operation& operation, Completion& completion) {
+      static_cast<State*>(operation.context)->OnAccept(completion);
+    };
+    Start();
+  }
+  ~State() override {
+    reactor().backend().Close(accept_.descriptor);
+    reactor().counters().sockets_open.Add(-1);
+  }
+
+  void Close() {
+    retry_.Cancel();
+    reactor().backend().Cancel(accept_);
+    Orphan();
+  }
+  [[nodiscard]] SocketAddress local_address() { return reactor().backend().LocalAddress(accept_.descriptor); }
+
+ private:
+  void CancelAll() override { Close(); }
+  [[nodiscard]] bool may_be_deleted() const override { return !accept_.started(); }
+  void Start() { reactor().backend().Start(accept_); }
+
+  void OnAccept(const Completion& completion) {
+    if (completion.descriptor >= 0) {
+      if (orphaned()) {
+        reactor().backend().Close(completion.descriptor);
+      } else {
+        reactor().counters().connections_accepted.Add();
+        const SocketAddress peer = reactor().backend().PeerAddress(completion.descriptor);
+        accepted_(StreamSocket(reactor(), completion.descriptor), peer);
+      }
+    }
+    if (completion.more) return;
+    if (!orphaned()) {
+      spdlog::warn("accept on {}: {}; trying again", local_address().ToString(), core::ToString(completion.error));
+      retry_.SetAfter(kRetryDelay);
+    }
+    DeleteIfDone();
+  }
+
+  Operation accept_;
+  Accepted accepted_;
+  Timer retry_;
+};
+
+absl::StatusOr<Listener> Listener::Open(Reactor& reactor, const SocketAddress& address, bool share_port,
+                                        Accepted accepted) {
+  int descriptor = -1;
+  IoError error = reactor.backend().OpenStream(address.family(), descriptor);
+  if (error == IoError::kOk) {
+    error = reactor.backend().Listen(descriptor, address, share_port);
+    if (error != IoError::kOk) reactor.backend().Close(descriptor);
+  }
+  if (error != IoError::kOk) return ToStatus(error, fmt::format("listen on {}", address.ToString()));
+  return Listener(new State(reactor, descriptor, std::move(accepted)));
+}
+
+Listener& Listener::operator=(Listener&& other) noexcept {
+  if (this != &other) {
+    Close();
+    state_ = std::exchange(other.state_, nullptr);
+  }
+  return *this;
+}
+
+void Listener::Close() {
+  if (state_ != nullptr) std::exchange(state_, nullptr)->Close();
+}
+
+SocketAddress Listener::local_address() const { return state_ == nullptr ? SocketAddress() : state_->local_address(); }
+
+}  // namespace tunnel::core

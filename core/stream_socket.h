@@ -1,0 +1,83 @@
+// A connected stream socket on a reactor: received bytes are pushed to a handler, sent bytes are queued as slices.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "core/io_error.h"
+#include "core/reactor.h"
+#include "core/slice.h"
+#include "core/socket_address.h"
+#include "core/task.h"
+
+namespace tunnel::core {
+
+// Owns the connection; the kernel's view of it may outlive this handle (see OperationOwner), so that destroying a
+// socket is allowed at any time, its handler's callbacks included. Owner core only.
+class StreamSocket {
+ public:
+  // Called from the reactor's turn only, never from inside a call on the socket.
+  class Handler {
+   public:
+    // Bytes, in order. To keep them, keep the slice.
+    virtual void OnReceive(Slice data) = 0;
+    // The peer sent its end of stream; sending may go on.
+    virtual void OnReceiveEnd() = 0;
+    // The send queue, once over kSendHighWaterBytes, is at kSendLowWaterBytes or less.
+    virtual void OnSendDrained() = 0;
+    // The connection is dead in both directions; what was queued is lost. The last call.
+    virtual void OnSocketError(IoError error) = 0;
+
+   protected:
+    ~Handler() = default;
+  };
+
+  StreamSocket() = default;
+  // Takes over a connected descriptor of the reactor's backend. Sets TCP_NODELAY.
+  StreamSocket(Reactor& reactor, int descriptor);
+  StreamSocket(StreamSocket&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+  StreamSocket& operator=(StreamSocket&& other) noexcept;
+  // Closes at once; what is queued is not sent.
+  ~StreamSocket() { Close(); }
+
+  [[nodiscard]] bool open() const { return state_ != nullptr; }
+  [[nodiscard]] SocketAddress peer_address() const;
+  [[nodiscard]] SocketAddress local_address() const;
+
+  // Sets who is called; the first call starts receiving. `handler` must outlive the socket or be replaced. With nullptr
+  // nothing is called and receiving pauses.
+  void SetHandler(Handler* handler);
+  // After Pause() OnReceive is not called until Resume(), and the peer's sending stops within its and our windows.
+  void PauseReceive();
+  void ResumeReceive();
+
+  // Queues bytes. Dropped silently once the connection is dead (OnSocketError tells).
+  void Send(Slice data);
+  // Bytes queued and not yet taken by the kernel.
+  [[nodiscard]] size_t queued_bytes() const;
+  // False from kSendHighWaterBytes up; OnSendDrained() follows.
+  [[nodiscard]] bool writable() const;
+  // Sends the end of stream after what is queued. Send() must not be called again.
+  void FinishSend();
+
+  // Closes at once: what is queued is dropped, the peer sees an end of stream.
+  void Close();
+  // Closes at once; the peer sees a reset, and so cannot take what it has for the whole.
+  void Reset();
+  // Lets go: sends what is queued and the end of stream, discards what comes until the peer ends too, for at most
+  // `limit`, then closes.
+  void CloseAfterSend(Duration limit);
+
+  // Gives up the descriptor for another reactor: nothing may be queued. Its operations must have ended, so the result
+  // comes with `released` from the reactor's turn; bytes that had been received and not delivered come with it.
+  void Release(absl::AnyInvocable<void(int descriptor, std::string received)> released);
+
+ private:
+  class State;
+  State* state_ = nullptr;
+};
+
+// Connects to `address`. Ends with the reason the kernel gave, or why the task was interrupted.
+[[nodiscard]] Task<absl::StatusOr<StreamSocket>> Connect(Reactor& reactor, SocketAddress address);
+
+}  // namespace tunnel::core

@@ -1,0 +1,353 @@
+// The io_uring backend: one ring, one io_uring_enter a turn.
+//
+// Receives take buffers from a ring of provided buffers and hand them out as slices; the buffer goes back to the kernel
+// when its last slice is gone. A receive that met an empty ring waits in `starved_` and is armed again when enough
+// buffers are back (at once would spin). Completions are copied out of the ring first and delivered after, so that what
+// they start never interleaves with what is still to be read.
+#include <liburing.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "core/kernel_calls.h"
+#include "core/uring_features.h"
+
+namespace tunnel::core {
+namespace {
+
+constexpr uint16_t kBufferGroup = 1;
+
+// The buffers lent to the kernel for receives, and the ring that lends them.
+class ReceiveRing final : public BufferOwner {
+ public:
+  ~ReceiveRing() {
+    TUNNEL_CHECK(lent_ == 0);
+    if (memory_ != MAP_FAILED) munmap(memory_, kMemoryBytes);
+    if (entries_ != MAP_FAILED) munmap(entries_, kEntriesBytes);
+  }
+
+  absl::Status Register(io_uring& ring) {
+    memory_ = mmap(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    entries_ = mmap(nullptr, kEntriesBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory_ == MAP_FAILED || entries_ == MAP_FAILED) return ResourceExhausted("mmap of receive buffers");
+    ring_ = static_cast<io_uring_buf_ring*>(entries_);
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<uint64_t>(ring_);
+    registration.ring_entries = kReceiveBuffers;
+    registration.bgid = kBufferGroup;
+    if (const int result = io_uring_register_buf_ring(&ring, &registration, 0); result != 0) {
+      return Unavailable("io_uring provided-buffer ring: {}", std::strerror(-result));
+    }
+    io_uring_buf_ring_init(ring_);
+    for (unsigned i = 0; i < kReceiveBuffers; ++i) {
+      Buffer& buffer = buffers_[i];
+      buffer.data = static_cast<uint8_t*>(memory_) + i * kReceiveBufferBytes;
+      buffer.capacity = kReceiveBufferBytes;
+      buffer.id = i;
+      buffer.owner = this;
+      Give(buffer);
+    }
+    return absl::OkStatus();
+  }
+
+  // A slice over what the kernel wrote into buffer `id`.
+  Slice Take(uint32_t id, size_t bytes) {
+    TUNNEL_CHECK(id < kReceiveBuffers && buffers_[id].references == 0 && bytes <= kReceiveBufferBytes);
+    ++lent_;
+    return {buffers_[id], buffers_[id].data, bytes};
+  }
+  void Recycle(Buffer& buffer) override {
+    --lent_;
+    Give(buffer);
+  }
+  [[nodiscard]] bool scarce() const override { return free() < kReceiveScarceBuffers; }
+  [[nodiscard]] size_t lent() const { return lent_; }
+  [[nodiscard]] size_t free() const { return kReceiveBuffers - lent_; }
+
+ private:
+  static constexpr size_t kMemoryBytes = kReceiveBuffers * kReceiveBufferBytes;
+  static constexpr size_t kEntriesBytes = kReceiveBuffers * sizeof(io_uring_buf);
+
+  void Give(Buffer& buffer) {
+    io_uring_buf_ring_add(ring_, buffer.data, kReceiveBufferBytes, static_cast<uint16_t>(buffer.id),
+                          kReceiveBuffers - 1, 0);
+    io_uring_buf_ring_advance(ring_, 1);
+  }
+
+  void* memory_ = MAP_FAILED;
+  void* entries_ = MAP_FAILED;
+  io_uring_buf_ring* ring_ = nullptr;
+  std::array<Buffer, kReceiveBuffers> buffers_;
+  size_t lent_ = 0;
+};
+
+class UringBackend final : public KernelBackend {
+ public:
+  explicit UringBackend(UringFeatures features) : features_(features) {}
+  ~UringBackend() override {
+    if (open_) io_uring_queue_exit(&ring_);
+  }
+
+  absl::Status Open();
+
+  [[nodiscard]] std::string Describe() const override { return "io_uring (" + features_.Describe() + ")"; }
+  [[nodiscard]] size_t receive_buffers_in_use() const override { return receive_ring_.lent(); }
+  void Start(Operation& operation) override;
+  void Cancel(Operation& operation) override;
+  void Poll(TimePoint deadline) override;
+
+ private:
+  struct RawCompletion {
+    Operation* operation;
+    int32_t result;
+    uint32_t flags;
+  };
+
+  io_uring_sqe* NextSqe() {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    if (sqe == nullptr) {
+      io_uring_submit(&ring_);
+      sqe = io_uring_get_sqe(&ring_);
+    }
+    TUNNEL_CHECK(sqe != nullptr);
+    return sqe;
+  }
+  void ArmWake() {
+    io_uring_sqe* sqe = NextSqe();
+    io_uring_prep_poll_add(sqe, wake_descriptor(), POLLIN);
+    io_uring_sqe_set_data(sqe, &wake_mark_);
+  }
+  void Submit(Operation& operation);
+  void Deliver(const RawCompletion& raw);
+  void DeliverReceive(Operation& operation, const RawCompletion& raw);
+  void Finish(Operation& operation, Completion& completion) {
+    if (!completion.more) operation.started_ = false;
+    operation.on_complete(operation, completion);
+  }
+  void RearmStarved();
+
+  const UringFeatures features_;
+  io_uring ring_{};
+  bool open_ = false;
+  ReceiveRing receive_ring_;
+  // Receives that found no buffer. They stay started; nothing of theirs is in the kernel.
+  IntrusiveList<Operation, BackendList> starved_;
+  // Starved receives that were cancelled: they complete in the next turn.
+  IntrusiveList<Operation, BackendList> cancelled_;
+  std::vector<RawCompletion> completions_;
+  Operation wake_mark_;
+};
+
+absl::Status UringBackend::Open() {
+  io_uring_params params{};
+  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL;
+  params.cq_entries = kCompletionEntries;
+  if (features_.single_issuer) params.flags |= IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+  if (const int result = io_uring_queue_init_params(kRingEntries, &ring_, &params); result != 0) {
+    return Unavailable("io_uring_setup: {}", std::strerror(-result));
+  }
+  open_ = true;
+  if (features_.registered_ring) (void)io_uring_register_ring_fd(&ring_);  // without it everything works, slower
+  TUNNEL_RETURN_IF_ERROR(receive_ring_.Register(ring_));
+  completions_.reserve(kCompletionEntries);
+  ArmWake();
+  return absl::OkStatus();
+}
+
+void UringBackend::Submit(Operation& operation) {
+  io_uring_sqe* sqe = NextSqe();
+  switch (operation.kind) {
+    case OperationKind::kAccept:
+      if (features_.multishot_accept) {
+        io_uring_prep_multishot_accept(sqe, operation.descriptor, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      } else {
+        io_uring_prep_accept(sqe, operation.descriptor, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      }
+      break;
+    case OperationKind::kReceive:
+      if (features_.multishot_receive) {
+        io_uring_prep_recv_multishot(sqe, operation.descriptor, nullptr, 0, 0);
+      } else {
+        io_uring_prep_recv(sqe, operation.descriptor, nullptr, kReceiveBufferBytes, 0);
+      }
+      sqe->flags |= IOSQE_BUFFER_SELECT;
+      sqe->buf_group = kBufferGroup;
+      break;
+    case OperationKind::kSend:
+      io_uring_prep_sendmsg(sqe, operation.descriptor, operation.message, MSG_NOSIGNAL);
+      break;
+    case OperationKind::kConnect:
+      io_uring_prep_connect(sqe, operation.descriptor, operation.address->kernel(), operation.address->kernel_length());
+      break;
+    case OperationKind::kPoll:
+      io_uring_prep_poll_add(sqe, operation.descriptor, operation.poll_events);
+      break;
+  }
+  io_uring_sqe_set_data(sqe, &operation);
+}
+
+void UringBackend::Start(Operation& operation) {
+  TUNNEL_CHECK(!operation.started_);
+  operation.started_ = true;
+  operation.cancelled_ = false;
+  Submit(operation);
+}
+
+void UringBackend::Cancel(Operation& operation) {
+  if (!operation.started_ || operation.cancelled_) return;
+  operation.cancelled_ = true;
+  if (operation.linked()) {
+    operation.Unlink();
+    cancelled_.PushBack(operation);
+    return;
+  }
+  io_uring_sqe* sqe = NextSqe();
+  io_uring_prep_cancel(sqe, &operation, 0);
+  io_uring_sqe_set_data(sqe, nullptr);  // the operation's own completion is the one that counts
+}
+
+void UringBackend::DeliverReceive(Operation& operation, const RawCompletion& raw) {
+  if (raw.result == -ENOBUFS && !operation.cancelled_) {
+    starved_.PushBack(operation);
+    return;
+  }
+  Completion completion;
+  completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
+  if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
+    completion.data =
+        receive_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
+  }
+  if (raw.result < 0) {
+    completion.error = raw.result == -ENOBUFS ? IoError::kCancelled : FromErrno(-raw.result);
+  } else {
+    completion.bytes = static_cast<size_t>(raw.result);
+  }
+  const bool rearm = !completion.more && raw.result > 0;
+  if (!rearm) {
+    Finish(operation, completion);
+    return;
+  }
+  // Data, but the operation ended: single shot, or the kernel gave up the multishot. It goes on for its owner, unless
+  // that cancelled it meanwhile.
+  completion.more = true;
+  Finish(operation, completion);
+  if (operation.cancelled_) {
+    Completion last{.error = IoError::kCancelled};
+    Finish(operation, last);
+  } else {
+    Submit(operation);
+  }
+}
+
+void UringBackend::Deliver(const RawCompletion& raw) {
+  if (raw.operation == nullptr) return;
+  if (raw.operation == &wake_mark_) {
+    ConsumeWake();
+    ArmWake();
+    return;
+  }
+  Operation& operation = *raw.operation;
+  const bool more = (raw.flags & IORING_CQE_F_MORE) != 0;
+  if (operation.kind == OperationKind::kReceive) {
+    DeliverReceive(operation, raw);
+    return;
+  }
+  Completion completion;
+  completion.more = more;
+  if (raw.result < 0) completion.error = FromErrno(-raw.result);
+  switch (operation.kind) {
+    case OperationKind::kAccept:
+      if (raw.result >= 0) {
+        completion.descriptor = raw.result;
+        const bool rearm = !more;
+        completion.more = true;
+        Finish(operation, completion);
+        if (rearm) {
+          if (operation.cancelled_) {
+            Completion last{.error = IoError::kCancelled};
+            Finish(operation, last);
+          } else {
+            Submit(operation);
+          }
+        }
+        return;
+      }
+      if (raw.result == -ECONNABORTED && !operation.cancelled_) {
+        Submit(operation);  // that peer's affair, not the listener's
+        return;
+      }
+      break;
+    case OperationKind::kSend:
+      if (raw.result >= 0) completion.bytes = static_cast<size_t>(raw.result);
+      if (raw.result == -EINTR && !operation.cancelled_) {
+        Submit(operation);
+        return;
+      }
+      break;
+    case OperationKind::kPoll:
+      if (raw.result >= 0) completion.events = static_cast<uint32_t>(raw.result);
+      break;
+    case OperationKind::kConnect:
+    case OperationKind::kReceive:
+      break;
+  }
+  Finish(operation, completion);
+}
+
+void UringBackend::RearmStarved() {
+  if (starved_.empty() || receive_ring_.free() < kReceiveRearmBuffers) return;
+  // No more than there are buffers: the rest would only come back empty-handed.
+  for (size_t left = receive_ring_.free(); left > 0 && !starved_.empty(); --left) Submit(starved_.PopFront());
+}
+
+void UringBackend::Poll(TimePoint deadline) {
+  RearmStarved();
+  const TimePoint now = Now();
+  if (!cancelled_.empty() || deadline <= now) {
+    io_uring_submit_and_get_events(&ring_);
+  } else if (deadline == kNever) {
+    (void)io_uring_submit_and_wait(&ring_, 1);
+  } else {
+    const Duration left = deadline - now;
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+    __kernel_timespec timeout{.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+    io_uring_cqe* first = nullptr;
+    (void)io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
+  }
+
+  completions_.clear();
+  unsigned head = 0;
+  unsigned seen = 0;
+  io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    completions_.push_back({static_cast<Operation*>(io_uring_cqe_get_data(cqe)), cqe->res, cqe->flags});
+    ++seen;
+  }
+  io_uring_cq_advance(&ring_, seen);
+  for (const RawCompletion& raw : completions_) Deliver(raw);
+
+  while (!cancelled_.empty()) {
+    Completion completion{.error = IoError::kCancelled};
+    Finish(cancelled_.PopFront(), completion);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeUringBackend(BufferPool& pool, const BackendOptions& options) {
+  (void)pool;  // received bytes live in the ring's own buffers
+  std::string error;
+  const UringFeatures features = ProbeUring(options.disabled_features, error);
+  if (!error.empty()) return Unavailable("{}", error);
+  auto backend = std::make_unique<UringBackend>(features);
+  if (absl::Status status = backend->Open(); !status.ok()) return status;
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+}  // namespace tunnel::core
