@@ -1,0 +1,89 @@
+// What the program was told to do, checked: the result of flags, environment and files. Constant after start.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/log.h"
+#include "core/reactor.h"
+#include "core/socket_address.h"
+#include "proto/target.h"
+
+namespace tunnel::net {
+
+enum class ListenKind {
+  kServerTls,    // wss://: the tunnel server
+  kServerPlain,  // ws://: the same behind something that ends TLS
+  kForward,      // tcp://LISTEN/TARGET: every connection goes to one target
+  kProxy,        // proxy://: SOCKS5 and HTTP CONNECT on one port
+};
+
+// One thing to listen on. `-l tcp://A/B,C/D` makes two.
+struct ListenSpec {
+  ListenKind kind = ListenKind::kProxy;
+  core::SocketAddress address;
+  std::string path;         // server: "/path"; "/" matches every path
+  proto::Target target;     // kForward
+  std::string user;         // kProxy; empty asks for none
+  std::string password;     // kProxy
+  std::string description;  // as given, without credentials, for the log
+};
+
+// One rule of -allow-target or -deny-target.
+struct TargetRule {
+  enum class Kind { kNetwork, kName, kSuffix, kAny };
+  Kind kind = Kind::kAny;
+  proto::Cidr network;      // kNetwork
+  std::string name;         // kName: lower case; kSuffix: lower case without the leading "*."
+  uint16_t first_port = 1;  // inclusive
+  uint16_t last_port = 65535;
+};
+
+enum class Protocol { kAuto, kNative, kLegacy };
+
+struct Config {
+  std::vector<ListenSpec> listen;
+
+  // --- client ---
+  std::string server_host;  // of -f: the name that ECH hides, or an address
+  uint16_t server_port = 443;
+  std::string server_path = "/";
+  std::vector<proto::IpAddress> server_addresses;  // -ip; empty: resolve over DoH
+  unsigned channels = 3;                           // for each address of -ip
+  std::vector<std::string> doh_urls;               // https://host[:port]/path
+  std::string ech_name;                            // whose HTTPS record holds the ECHConfigList
+  std::string ech_config_list;                     // -ech-config, decoded; empty: by DoH
+  bool fallback = false;
+  Protocol protocol = Protocol::kAuto;
+
+  // --- both ---
+  std::string token;  // secret: never logged
+  std::string ca_file;
+  std::vector<std::string> pins;  // SHA-256 of a public key, 32 bytes each
+  std::string state_directory;
+
+  // --- server ---
+  std::vector<proto::Cidr> admitted;  // -cidr
+  std::string certificate_file;
+  std::string key_file;
+  std::string ech_key_directory;
+  std::string ech_public_name;
+  bool require_ech = false;
+  std::vector<std::string> names;
+  bool serve_dns = false;
+  std::vector<TargetRule> allow_target;
+  std::vector<TargetRule> deny_target;
+
+  // --- process ---
+  core::ReactorOptions reactor;
+  unsigned threads = 0;  // 0: the cores this process may use
+  std::string log_level = "info";
+  core::LogFormat log_format = core::LogFormat::kText;
+
+  [[nodiscard]] bool is_server() const {
+    return !listen.empty() && (listen[0].kind == ListenKind::kServerTls || listen[0].kind == ListenKind::kServerPlain);
+  }
+};
+
+}  // namespace tunnel::net
