@@ -23,8 +23,9 @@ class ByteStream {
     virtual void OnEnd() = 0;
     // Writable again after writable() was false.
     virtual void OnDrained() = 0;
-    // Dead in both directions; what was queued may be lost. The last call, and none follows the handler's own Close(),
-    // Abort() or CloseAfterSend(). The stream may be destroyed from here.
+    // Over in both directions. Ok: the peer closed in order and everything it sent was handed over. Otherwise why it
+    // died; what was queued may be lost. The last call; none follows the handler's own Abort() or CloseAfterSend().
+    // The stream may be destroyed from here, as from every callback.
     virtual void OnDead(absl::Status reason) = 0;
 
    protected:

@@ -1,0 +1,72 @@
+#include "net/legacy_server.h"
+
+#include "net/limits.h"
+
+namespace tunnel::net {
+namespace {
+
+using proto::LegacyHead;
+using proto::LegacyType;
+
+// Connects one request's target and joins it with its stream. Owns the stream, so that whatever ends first ends it all.
+core::Task<void> ConnectAndRelay(TargetConnector& connector, RelaySet& relays, core::Reactor& reactor,
+                                 std::unique_ptr<LegacyStream> stream, proto::Target target,
+                                 std::deque<core::Slice> first) {
+  const std::string name = proto::ToString(target);
+  auto connected = co_await connector.Connect(std::move(target));
+  if (!connected.ok()) {
+    reactor.counters().streams_failed.Add();
+    spdlog::debug("target {}: {}", name, MessageOf(connected.status()));
+    co_return;  // the stream's destructor sends CLOSE
+  }
+  if (!stream->Announce()) co_return;
+  while (!first.empty()) {
+    (*connected)->Send(std::move(first.front()));
+    first.pop_front();
+  }
+  relays.Start(std::move(stream), *std::move(connected));
+}
+
+}  // namespace
+
+void LegacyServer::OnHead(const LegacyHead& head) {
+  switch (head.type) {
+    case LegacyType::kClaim:
+      (void)SendHead({.type = LegacyType::kClaimAck, .id = head.id, .channel = head.channel});
+      break;
+    case LegacyType::kTcp:
+      first_.clear();
+      // An id that is in use keeps its stream; only the further request is refused.
+      requested_ = MakeStream(head.id);
+      if (requested_ == nullptr) {
+        if (Find(head.id) == nullptr) (void)SendHead({.type = LegacyType::kClose, .id = head.id});
+        reactor().counters().streams_failed.Add();
+      } else {
+        target_ = {.host = std::string(head.host), .port = head.port};
+      }
+      break;
+    case LegacyType::kUdpConnect:
+      (void)SendHead({.type = LegacyType::kUdpError, .id = head.id, .text = "UDP is not served here"});
+      break;
+    default:
+      reactor().counters().messages_ignored.Add();
+      break;
+  }
+}
+
+void LegacyServer::OnPayload(core::Slice piece) {
+  if (requested_ != nullptr) first_.push_back(reactor().buffers().ForHolding(std::move(piece)));
+}
+
+void LegacyServer::OnMessageComplete() {
+  if (requested_ == nullptr) return;
+  scope_.Spawn(ConnectAndRelay(connector_, relays_, reactor(), std::move(requested_), std::move(target_),
+                               std::exchange(first_, {})));
+}
+
+void LegacyServer::OnUnknownStream(const LegacyHead& head) {
+  (void)head;  // as the original: DATA for a stream that has ended is on its way while CLOSE is
+  reactor().counters().messages_ignored.Add();
+}
+
+}  // namespace tunnel::net

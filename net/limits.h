@@ -1,0 +1,60 @@
+// Bounds and times of net/ in one place, with how they relate.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/limits.h"
+#include "core/time.h"
+
+namespace tunnel::net {
+
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+
+// --- before a connection is a channel or a stream ---
+// From accept to the end of the upgrade, of the SOCKS5 or HTTP negotiation: slower peers are cut off.
+inline constexpr core::Duration kNegotiationLimit = 10s;
+// Connections of one core that are not through that yet, servers' and listeners' alike; more are refused at once.
+inline constexpr int64_t kNegotiationsPerCore = 4096;
+// A request on a kept-alive connection of -serve-dns may let this long pass after the last.
+inline constexpr core::Duration kIdleRequestLimit = 30s;
+
+// --- channels ---
+inline constexpr core::Duration kPingInterval = 10s;
+// Nothing heard from the peer, Pings and Pongs included, for this long: dead. Three intervals: one may be lost.
+inline constexpr core::Duration kDeadPeerLimit = 30s;
+static_assert(kDeadPeerLimit >= 3 * kPingInterval);
+// How long a Close waits for the peer's.
+inline constexpr core::Duration kCloseLimit = 3s;
+inline constexpr core::Duration kDialLimit = 15s;
+inline constexpr core::Duration kBackOffMin = 250ms;
+inline constexpr core::Duration kBackOffMax = 30s;
+// Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
+inline constexpr core::Duration kDialSpacing = 100ms;
+inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
+
+// --- streams ---
+// Payload of one DATA message; what the original sends at most.
+inline constexpr size_t kDataMessageBytes = size_t{32} * 1024;
+// What a stream keeps for an application or target that does not take it, beside that socket's own queue; beyond it the
+// channel stops reading.
+inline constexpr size_t kParkedStreamBytes = size_t{256} * 1024;
+// Streams one channel carries at most; a further one is answered with CLOSE.
+inline constexpr size_t kStreamsPerChannel = 16 * 1024;
+// Connects to targets in progress on one core.
+inline constexpr int64_t kConnectsPerCore = 1024;
+// From a listener's CONNECT to the target's answer.
+inline constexpr core::Duration kOpenLimit = 15s;
+inline constexpr core::Duration kTargetConnectLimit = 10s;
+static_assert(kTargetConnectLimit < kOpenLimit, "the server's reason must reach the client");
+// How long a closed socket may take to deliver what is queued.
+inline constexpr core::Duration kFlushLimit = 30s;
+// The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has
+// been silent for this long, so that an answer in progress still comes through.
+inline constexpr core::Duration kLegacyHalfCloseLimit = 5s;
+
+// --- stopping ---
+inline constexpr core::Duration kDrainLimit = 30s;
+
+}  // namespace tunnel::net

@@ -1,0 +1,37 @@
+#include "net/target_connector.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "net/connect_race.h"
+#include "net/limits.h"
+#include "net/tcp_stream.h"
+
+namespace tunnel::net {
+
+core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> TargetConnector::Connect(proto::Target target) {
+  core::Counter& connects = reactor_.counters().connects_in_progress;
+  if (connects.Get() >= kConnectsPerCore) co_return ResourceExhausted("too many connects in progress");
+  connects.Add();
+  auto result = co_await ConnectCounted(std::move(target));
+  connects.Add(-1);
+  co_return std::move(result);
+}
+
+core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> TargetConnector::ConnectCounted(proto::Target target) {
+  core::TaskContext& context = co_await core::CurrentTask();
+  const core::DeadlineGuard deadline(context, kTargetConnectLimit);
+  auto addresses = co_await resolver_.Resolve(target.host, target.port);
+  if (!addresses.ok()) co_return addresses.status();
+  std::erase_if(*addresses,
+                [&](const core::SocketAddress& address) { return !policy_.Allows(target.host, address); });
+  if (addresses->empty()) {
+    reactor_.counters().targets_denied.Add();
+    co_return PermissionDenied("the target is denied (-allow-target and -deny-target decide)");
+  }
+  auto socket = co_await ConnectRace(reactor_, *std::move(addresses), ConnectRaceOptions{});
+  if (!socket.ok()) co_return socket.status();
+  co_return std::make_unique<TcpStream>(*std::move(socket));
+}
+
+}  // namespace tunnel::net

@@ -1,0 +1,96 @@
+#include "net/target_policy.h"
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <string_view>
+
+#include "core/check.h"
+
+namespace tunnel::net {
+namespace {
+
+using proto::Cidr;
+using proto::IpAddress;
+
+const std::vector<Cidr>& DeniedNetworks() {
+  static const std::vector<Cidr>* const networks = [] {
+    auto* list = new std::vector<Cidr>;
+    for (const std::string_view text : {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4",
+                                        "::/128", "::1/128", "fe80::/10", "ff00::/8"}) {
+      auto parsed = proto::ParseCidr(text);
+      TUNNEL_CHECK(parsed.ok());
+      list->push_back(*parsed);
+    }
+    return list;
+  }();
+  return *networks;
+}
+
+IpAddress AddressOf(const core::SocketAddress& address) {
+  return proto::Unmapped(IpAddress::V6(address.mapped_bytes()));
+}
+
+// The IPv4 address that an IPv6 one leads to through a translator or a relay: NAT64 (RFC 6052), 6to4 (RFC 3056),
+// IPv4-compatible (RFC 4291 section 2.5.5.1). The address itself otherwise.
+IpAddress Translated(const IpAddress& address) {
+  if (!address.v6) return address;
+  constexpr std::array<uint8_t, 12> kNat64 = {0, 0x64, 0xff, 0x9b};
+  constexpr std::array<uint8_t, 12> kCompatible = {};
+  const std::span<const uint8_t, 16> bytes(address.bytes);
+  const auto starts_with = [&](const std::array<uint8_t, 12>& prefix) {
+    return std::equal(prefix.begin(), prefix.end(), bytes.begin());
+  };
+  if (starts_with(kNat64)) return IpAddress::V4(bytes.last<4>());
+  if (bytes[0] == 0x20 && bytes[1] == 0x02) return IpAddress::V4(bytes.subspan<2, 4>());
+  // ::1 and :: themselves are IPv6's own.
+  if (starts_with(kCompatible) && (bytes[12] != 0 || bytes[13] != 0)) return IpAddress::V4(bytes.last<4>());
+  return address;
+}
+
+bool InPorts(const TargetRule& rule, uint16_t port) { return rule.first_port <= port && port <= rule.last_port; }
+
+bool MatchesName(const TargetRule& rule, const std::string& host) {
+  if (rule.kind == TargetRule::Kind::kName) return host == rule.name;
+  if (rule.kind != TargetRule::Kind::kSuffix) return false;
+  return host.size() > rule.name.size() + 1 && host.ends_with(rule.name) &&
+         host[host.size() - rule.name.size() - 1] == '.';
+}
+
+// A name as rules spell it: lower case, without the final dot of a fully qualified one.
+std::string Canonical(std::string host) {
+  std::transform(host.begin(), host.end(), host.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; });
+  if (host.size() > 1 && host.back() == '.') host.pop_back();
+  return host;
+}
+
+}  // namespace
+
+bool IsDeniedByDefault(const core::SocketAddress& address) {
+  const IpAddress own = AddressOf(address);
+  const IpAddress translated = Translated(own);
+  return std::any_of(DeniedNetworks().begin(), DeniedNetworks().end(),
+                     [&](const Cidr& network) { return network.Contains(own) || network.Contains(translated); });
+}
+
+bool TargetPolicy::Allows(const std::string& host, const core::SocketAddress& address) const {
+  const std::string name = Canonical(host);
+  const IpAddress own = AddressOf(address);
+  const IpAddress translated = Translated(own);
+  const uint16_t port = address.port();
+  const auto network = [&](const TargetRule& rule) {
+    return rule.kind == TargetRule::Kind::kNetwork && InPorts(rule, port) &&
+           (rule.network.Contains(own) || rule.network.Contains(translated));
+  };
+  const auto any = [&](const TargetRule& rule) { return rule.kind == TargetRule::Kind::kAny && InPorts(rule, port); };
+  const auto named = [&](const TargetRule& rule) { return InPorts(rule, port) && MatchesName(rule, name); };
+
+  if (std::any_of(allow_.begin(), allow_.end(), [&](const TargetRule& r) { return network(r) || any(r); })) return true;
+  if (std::any_of(deny_.begin(), deny_.end(), network)) return false;
+  if (IsDeniedByDefault(address)) return false;
+  if (std::any_of(allow_.begin(), allow_.end(), named)) return true;
+  return std::none_of(deny_.begin(), deny_.end(), [&](const TargetRule& r) { return named(r) || any(r); });
+}
+
+}  // namespace tunnel::net

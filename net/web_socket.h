@@ -1,0 +1,97 @@
+// A WebSocket connection after its upgrade (RFC 6455), over any ByteStream: messages in and out, keep-alive in both
+// directions, the closing handshake.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "core/reactor.h"
+#include "core/timers.h"
+#include "net/byte_stream.h"
+#include "proto/websocket_decoder.h"
+
+namespace tunnel::net {
+
+class WebSocket final : ByteStream::Handler {
+ public:
+  // What a channel carries. Called from the reactor's turn, never from inside a call on the socket.
+  class Handler {
+   public:
+    // A message comes as one Begin, any number of pieces (in order, never empty), one End. Its pieces arrive as they
+    // come off the wire; nothing is reassembled.
+    virtual void OnMessageBegin(proto::Opcode opcode) = 0;
+    virtual void OnMessageData(core::Slice piece) = 0;
+    virtual void OnMessageEnd() = 0;
+    // Writable again after writable() was false.
+    virtual void OnWritable() = 0;
+    // The connection is over, with the reason in words. The last call; the socket may be destroyed from it.
+    virtual void OnDown(const absl::Status& reason) = 0;
+
+   protected:
+    ~Handler() = default;
+  };
+
+  struct Options {
+    proto::Role role = proto::Role::kClient;  // ours
+    bool check_utf8 = false;
+  };
+
+  // Takes over a stream whose upgrade is done.
+  WebSocket(core::Reactor& reactor, std::unique_ptr<ByteStream> stream, const Options& options);
+  // Ends the connection at once if it is not over.
+  ~WebSocket();
+
+  // Starts receiving; `received` is what came behind the upgrade's head. `handler` must outlive the socket.
+  void Start(Handler* handler, core::Slice received);
+
+  // Sends one message made of `head` and `payload` (together at most kMaxSendBytes), copied.
+  void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload);
+  [[nodiscard]] bool writable() const { return stream_ != nullptr && stream_->writable(); }
+
+  // Counted: receiving goes on when every pause was resumed. While paused the peer is not taken for dead.
+  void PauseReceive();
+  void ResumeReceive();
+
+  // Starts the closing handshake; OnDown() follows when the peer has answered, or after kCloseLimit.
+  void Close(uint16_t code, std::string_view reason);
+
+  // The round trip of the last Ping; zero before the first.
+  [[nodiscard]] core::Duration round_trip() const { return round_trip_; }
+  [[nodiscard]] std::string peer() const { return peer_; }
+
+  static constexpr size_t kMaxSendBytes = core::BufferPool::kMaxBlockBytes - proto::kMaxFrameHeaderBytes;
+
+ private:
+  void OnData(core::Slice data) override;
+  void OnEnd() override;
+  void OnDrained() override;
+  void OnDead(absl::Status reason) override;
+
+  void SendControl(proto::Opcode opcode, std::span<const uint8_t> payload);
+  void SendClose(uint16_t code, std::string_view reason);
+  // Ends the connection, having sent what is queued, and tells the handler.
+  void GoDown(absl::Status reason);
+  void OnPingTimer();
+  [[nodiscard]] proto::MaskKey NextMask();
+  // The span passed to a Pong that answers our last Ping.
+  void OnPong(std::span<const uint8_t> payload);
+
+  core::Reactor& reactor_;
+  std::unique_ptr<ByteStream> stream_;  // null once down
+  const Options options_;
+  const std::string peer_;
+  proto::WebSocketDecoder decoder_;
+  Handler* handler_ = nullptr;
+  core::Timer ping_timer_;
+  core::Timer close_timer_;
+  core::TimePoint last_received_;
+  core::TimePoint ping_sent_;
+  uint64_t ping_number_ = 0;
+  core::Duration round_trip_{};
+  int pauses_ = 0;
+  bool close_sent_ = false;
+  absl::Status close_reason_;
+  bool* destroyed_ = nullptr;  // set by the destructor while OnData() is running
+};
+
+}  // namespace tunnel::net
