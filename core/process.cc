@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 namespace tunnel::core {
@@ -26,6 +27,8 @@ uint64_t RaiseOpenFilesLimit() {
   limit.rlim_cur = limit.rlim_max;
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : before;
 }
+
+int64_t WallSeconds() { return time(nullptr); }
 
 void BlockSignals(std::initializer_list<int> signals) {
   const sigset_t set = SetOf(signals);

@@ -15,6 +15,9 @@ namespace tunnel::core {
 // Raises the soft limit of open files to the hard one. Returns the limit now in force.
 uint64_t RaiseOpenFilesLimit();
 
+// Seconds since 1970, for what carries dates and is made before a reactor runs. Any thread.
+int64_t WallSeconds();
+
 // Blocks `signals` in this thread and those it makes, so that they are only seen through a SignalWatch; ignores
 // SIGPIPE. Before any thread is made.
 void BlockSignals(std::initializer_list<int> signals);

@@ -13,7 +13,8 @@ class RelaySet::Relay : public core::ListLink<RelaySet> {
     tunnel_.other = &outside_;
     outside_.other = &tunnel_;
   }
-  void Start() {
+  void Start(bool outside_ended) {
+    outside_.ended = outside_ended;
     tunnel_.stream->SetHandler(&tunnel_);
     outside_.stream->SetHandler(&outside_);
   }
@@ -66,11 +67,12 @@ RelaySet::~RelaySet() {
   while (!relays_.empty()) Ended(relays_.front());
 }
 
-void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside) {
+void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside,
+                     bool outside_ended) {
   auto* relay = new Relay(*this, std::move(tunnel), std::move(outside));
   relays_.PushBack(*relay);
   ++size_;
-  relay->Start();
+  relay->Start(outside_ended);
 }
 
 void RelaySet::Ended(Relay& relay) {

@@ -21,8 +21,8 @@ class RelaySet {
   ~RelaySet();
 
   // Takes both streams and starts. `tunnel` is the side towards the channel, `outside` the application or the target;
-  // only the counters tell them apart.
-  void Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside);
+  // only the counters tell them apart. `outside_ended`: its end of stream was seen, and passed on, before.
+  void Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside, bool outside_ended = false);
   [[nodiscard]] size_t size() const { return size_; }
   // Called whenever the last relay has ended.
   void SetEmptied(absl::AnyInvocable<void()> emptied) { emptied_ = std::move(emptied); }

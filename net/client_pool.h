@@ -1,0 +1,39 @@
+// The channels of one core of a client, and opening streams over them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "net/client_channel.h"
+#include "net/stream_opener.h"
+
+namespace tunnel::net {
+
+class ClientPool final : public StreamOpener {
+ public:
+  ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls, ServerDirectory& directory);
+
+  // Adds a channel and dials it in `scope`.
+  void AddChannel(core::Scope& scope, unsigned number, std::optional<proto::IpAddress> only_address);
+
+  // Waits for a first channel when none is up.
+  [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
+                                                                             core::Slice first) override;
+
+  [[nodiscard]] unsigned channels_up() const;
+  // Starts the closing handshake on every channel.
+  void CloseChannels();
+  // Called, from the reactor's turn, when channels went up or down.
+  void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }
+
+ private:
+  [[nodiscard]] std::vector<LegacyClient*> Up() const;
+
+  core::Reactor& reactor_;
+  ChannelContext context_;
+  std::vector<std::unique_ptr<ClientChannel>> channels_;
+  core::Event some_up_;
+  absl::AnyInvocable<void(unsigned)> changed_;
+};
+
+}  // namespace tunnel::net

@@ -1,0 +1,171 @@
+#include "net/client_service.h"
+
+#include "ech/config_source.h"
+#include "net/cares_resolver.h"
+#include "net/client_pool.h"
+#include "net/doh_client.h"
+#include "net/doh_tls_connector.h"
+#include "net/limits.h"
+#include "net/listeners.h"
+
+namespace tunnel::net {
+namespace {
+
+absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeContext(const Config& config, bool for_doh) {
+  TlsClientOptions options;
+  options.ca_file = config.ca_file;
+  for (const std::string& pin : config.pins) {
+    Pin bytes{};
+    TUNNEL_CHECK(pin.size() == bytes.size());
+    std::copy(pin.begin(), pin.end(), bytes.begin());
+    options.pins.push_back(bytes);
+  }
+  // The tunnel speaks WebSocket over HTTP/1.1; browsers offer the same for wss://.
+  options.alpn = for_doh ? std::vector<std::string>{"h2", "http/1.1"} : std::vector<std::string>{"http/1.1"};
+  options.allow_tls12 = for_doh;
+  return TlsClientContext::Create(options);
+}
+
+absl::StatusOr<std::vector<DohEndpoint>> Endpoints(const Config& config) {
+  std::vector<DohEndpoint> endpoints;
+  for (const std::string& url : config.doh_urls) {
+    auto endpoint = ParseDohUrl(url);
+    if (!endpoint.ok()) return Annotate(endpoint.status(), "-dns {}", url);
+    endpoints.push_back(*std::move(endpoint));
+  }
+  if (endpoints.empty()) return InvalidArgument("-dns: expected at least one DoH resolver");
+  return endpoints;
+}
+
+}  // namespace
+
+class ClientService final : public TunnelService {
+ public:
+  ClientService(core::Reactor& reactor, ClientShared& shared, core::ReactorGroup& group)
+      : TunnelService(reactor), shared_(shared), group_(group) {}
+  ~ClientService() override { shared_.services[reactor().index()] = nullptr; }
+
+  absl::Status Start();
+
+ private:
+  void CloseChannels() override { pool_->CloseChannels(); }
+  [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
+
+  void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
+  void Serve(const ListenSpec& spec, core::StreamSocket socket);
+  // The core to which a connection goes that came to this one; this one unless it has no channel and another has.
+  [[nodiscard]] unsigned CoreFor() const;
+
+  ClientShared& shared_;
+  core::ReactorGroup& group_;
+  std::unique_ptr<CaresResolver> resolver_;
+  std::unique_ptr<TlsClientContext> doh_tls_;
+  std::unique_ptr<TlsClientContext> tunnel_tls_;
+  std::unique_ptr<DohTlsConnector> doh_connector_;
+  std::unique_ptr<DohClient> doh_;
+  std::unique_ptr<ServerDirectory> directory_;
+  std::unique_ptr<ClientPool> pool_;
+};
+
+absl::Status ClientService::Start() {
+  const Config& config = shared_.config;
+  auto resolver = CaresResolver::Create(reactor(), CaresOptions{});
+  if (!resolver.ok()) return resolver.status();
+  resolver_ = *std::move(resolver);
+  auto doh_tls = MakeContext(config, true);
+  if (!doh_tls.ok()) return doh_tls.status();
+  doh_tls_ = *std::move(doh_tls);
+  auto tunnel_tls = MakeContext(config, false);
+  if (!tunnel_tls.ok()) return tunnel_tls.status();
+  tunnel_tls_ = *std::move(tunnel_tls);
+  auto endpoints = Endpoints(config);
+  if (!endpoints.ok()) return endpoints.status();
+  doh_connector_ = std::make_unique<DohTlsConnector>(reactor(), *doh_tls_, *resolver_);
+  doh_ = std::make_unique<DohClient>(reactor(), *doh_connector_, *std::move(endpoints));
+  auto directory = ServerDirectory::Create(reactor(), config, *doh_);
+  if (!directory.ok()) return directory.status();
+  directory_ = *std::move(directory);
+  pool_ = std::make_unique<ClientPool>(reactor(), config, *tunnel_tls_, *directory_);
+  pool_->SetChanged([this](unsigned up) {
+    shared_.up[reactor().index()].store(up, std::memory_order_relaxed);
+    if (up == 0) CheckIdle();
+  });
+  shared_.services[reactor().index()] = this;
+
+  for (const ListenSpec& spec : config.listen) {
+    TUNNEL_RETURN_IF_ERROR(Listen(spec, group_.size() > 1,
+                                  [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+                                    (void)peer;
+                                    OnAccepted(spec, std::move(socket));
+                                  }));
+  }
+  // The channels go round the cores; their numbers count over the process.
+  unsigned number = 0;
+  const auto add = [&](std::optional<proto::IpAddress> address) {
+    if (number++ % group_.size() == reactor().index()) pool_->AddChannel(scope(), number, address);
+  };
+  for (unsigned i = 0; i < config.channels; ++i) {
+    for (const proto::IpAddress& address : config.server_addresses) add(address);
+    if (config.server_addresses.empty()) add(std::nullopt);
+  }
+  return absl::OkStatus();
+}
+
+unsigned ClientService::CoreFor() const {
+  const unsigned own = reactor().index();
+  if (shared_.up[own].load(std::memory_order_relaxed) > 0) return own;
+  for (unsigned core = 0; core < group_.size(); ++core) {
+    if (shared_.up[core].load(std::memory_order_relaxed) > 0) return core;
+  }
+  return own;
+}
+
+void ClientService::OnAccepted(const ListenSpec& spec, core::StreamSocket socket) {
+  if (reactor().counters().handshakes_in_progress.Get() >= kNegotiationsPerCore) {
+    reactor().counters().connections_refused.Add();
+    socket.Reset();
+    return;
+  }
+  const unsigned to = CoreFor();
+  if (to == reactor().index()) {
+    Serve(spec, std::move(socket));
+    return;
+  }
+  socket.Release([this, to, &spec](int descriptor, const std::string& received) {
+    TUNNEL_CHECK(received.empty());  // nothing was received: no handler was set
+    group_.Post(reactor().index(), to, [&shared = shared_, to, &spec, descriptor] {
+      ClientService& service = *shared.services[to];
+      service.Serve(spec, core::StreamSocket(service.reactor(), descriptor));
+    });
+  });
+}
+
+void ClientService::Serve(const ListenSpec& spec, core::StreamSocket socket) {
+  if (spec.kind == ListenKind::kForward) {
+    scope().Spawn(ServeForward(reactor(), std::move(socket), spec, *pool_, relays()));
+  } else {
+    scope().Spawn(ServeProxy(reactor(), std::move(socket), spec, *pool_, relays()));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<ClientShared>> ClientShared::Prepare(const Config& config, unsigned threads) {
+  const size_t addresses = std::max<size_t>(1, config.server_addresses.size());
+  threads = static_cast<unsigned>(std::min<size_t>(threads, config.channels * addresses));
+  // Made again on each core; here only to fail before anything runs.
+  if (auto context = MakeContext(config, false); !context.ok()) return context.status();
+  if (auto endpoints = Endpoints(config); !endpoints.ok()) return endpoints.status();
+  if (config.fallback) {
+    spdlog::warn("-fallback: channels are dialled WITHOUT ECH; everyone on the path reads the name {}",
+                 config.server_host);
+  }
+  return std::make_unique<ClientShared>(config, threads);
+}
+
+absl::StatusOr<std::unique_ptr<TunnelService>> MakeClientService(core::Reactor& reactor, ClientShared& shared,
+                                                                 core::ReactorGroup& group) {
+  auto service = std::make_unique<ClientService>(reactor, shared, group);
+  if (absl::Status started = service->Start(); !started.ok()) return started;
+  return std::unique_ptr<TunnelService>(std::move(service));
+}
+
+}  // namespace tunnel::net

@@ -1,0 +1,160 @@
+#include "net/server_service.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/process.h"
+#include "net/cares_resolver.h"
+#include "net/made_certificate.h"
+#include "net/tunnel_server.h"
+
+namespace tunnel::net {
+namespace {
+
+std::chrono::system_clock::time_point WallTime(int64_t seconds) {
+  return std::chrono::system_clock::time_point(std::chrono::seconds(seconds));
+}
+
+// The names a made certificate is for: what clients ask for inside ECH, the outer name that a rejection is judged by,
+// and the addresses by which it is reached (DoH URLs are often given by address).
+std::vector<std::string> NamesToCertify(const Config& config) {
+  std::set<std::string> names(config.names.begin(), config.names.end());
+  names.insert(config.ech_public_name);
+  for (const ListenSpec& spec : config.listen) {
+    const std::string ip = spec.address.ip();
+    if (ip == "0.0.0.0" || ip == "::") {
+      names.insert("127.0.0.1");
+      names.insert("::1");
+    } else {
+      names.insert(ip);
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+bool WantsTls(const Config& config) {
+  return std::any_of(config.listen.begin(), config.listen.end(),
+                     [](const ListenSpec& spec) { return spec.kind == ListenKind::kServerTls; });
+}
+
+}  // namespace
+
+absl::StatusOr<ServerIdentity> LoadIdentity(const Config& config) {
+  ServerIdentity identity;
+  if (!WantsTls(config)) {
+    identity.names = config.names;
+    return identity;
+  }
+  const auto now = WallTime(core::WallSeconds());
+  identity.certificate_file = config.certificate_file;
+  identity.key_file = config.key_file;
+  if (identity.certificate_file.empty()) {
+    const std::vector<std::string> names = NamesToCertify(config);
+    auto kept = LoadOrMakeCertificate(config.state_directory, names, now);
+    if (!kept.ok()) return Annotate(kept.status(), "-state {}", config.state_directory);
+    if (kept->made) {
+      spdlog::info("made a certificate: {} ({})", kept->certificate_file.string(), kept->why_made);
+    }
+    identity.certificate_file = kept->certificate_file;
+    identity.key_file = kept->key_file;
+  }
+  // Only to fail here, before anything is served, and for the names.
+  auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, {"http/1.1"});
+  if (!context.ok()) return Annotate(context.status(), "-cert, -key");
+  identity.names = config.names.empty() ? (*context)->names() : config.names;
+  spdlog::info("certificate {}: pin {}", identity.certificate_file, FormatPin((*context)->pin()));
+
+  auto keys = ech::KeyStore::LoadOrCreate(config.ech_key_directory, config.ech_public_name, now);
+  if (!keys.ok()) return Annotate(keys.status(), "-ech-keys {}", config.ech_key_directory);
+  for (const std::string& warning : keys->warnings()) spdlog::warn("{}", warning);
+  spdlog::info("ECH keys: {} in {}, outer name {}{}", keys->keys().size(), config.ech_key_directory,
+               keys->newest().public_name(), keys->created_first_key() ? ", first one made now" : "");
+  identity.ech_keys = std::make_shared<const ech::KeyStore>(*std::move(keys));
+  return identity;
+}
+
+absl::StatusOr<std::unique_ptr<ServerShared>> ServerShared::Prepare(const Config& config) {
+  auto shared = std::make_unique<ServerShared>(config);
+  auto identity = LoadIdentity(config);
+  if (!identity.ok()) return identity.status();
+  shared->identity = *std::move(identity);
+  return shared;
+}
+
+namespace {
+
+class ServerService final : public TunnelService {
+ public:
+  ServerService(core::Reactor& reactor, ServerShared& shared, core::ReactorGroup& group)
+      : TunnelService(reactor), shared_(shared), group_(group), policy_(shared.config.allow_target,
+                                                                        shared.config.deny_target) {}
+
+  absl::Status Start() {
+    const Config& config = shared_.config;
+    auto resolver = CaresResolver::Create(reactor(), CaresOptions{});
+    if (!resolver.ok()) return resolver.status();
+    resolver_ = *std::move(resolver);
+    connector_ = std::make_unique<TargetConnector>(reactor(), *resolver_, policy_);
+    ServerParts parts{.config = config};
+    TUNNEL_RETURN_IF_ERROR(UseIdentity(shared_.identity, parts));
+    if (config.serve_dns) {
+      publisher_ = std::make_unique<DnsPublisher>(shared_.identity.names);
+      parts.publisher = publisher_.get();
+    }
+    server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, relays(), scope());
+    server_->SetEmptied([this] { CheckIdle(); });
+    for (const ListenSpec& spec : config.listen) {
+      TUNNEL_RETURN_IF_ERROR(Listen(spec, group_.size() > 1,
+                                    [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+                                      (void)peer;
+                                      server_->OnAccepted(spec, std::move(socket));
+                                    }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Reload() override {
+    auto identity = LoadIdentity(shared_.config);
+    if (!identity.ok()) return identity.status();
+    ServerParts parts{.config = shared_.config};
+    TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
+    server_->SetTls(parts.tls, std::move(parts.ech_config_list));
+    return absl::OkStatus();
+  }
+
+ private:
+  void CloseChannels() override { server_->CloseChannels(); }
+  [[nodiscard]] bool HasChannels() const override { return server_->channels() > 0; }
+
+  absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {
+    if (identity.ech_keys == nullptr) return absl::OkStatus();
+    auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, {"http/1.1"});
+    if (!context.ok()) return context.status();
+    TUNNEL_RETURN_IF_ERROR((*context)->SetEchKeys(*identity.ech_keys));
+    parts.tls = context->get();
+    parts.ech_config_list = identity.ech_keys->PublishedList();
+    contexts_.push_back(*std::move(context));
+    return absl::OkStatus();
+  }
+
+  ServerShared& shared_;
+  core::ReactorGroup& group_;
+  const TargetPolicy policy_;
+  std::unique_ptr<CaresResolver> resolver_;
+  std::unique_ptr<TargetConnector> connector_;
+  std::unique_ptr<DnsPublisher> publisher_;
+  // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
+  std::vector<std::unique_ptr<TlsServerContext>> contexts_;
+  std::unique_ptr<TunnelServer> server_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TunnelService>> MakeServerService(core::Reactor& reactor, ServerShared& shared,
+                                                                 core::ReactorGroup& group) {
+  auto service = std::make_unique<ServerService>(reactor, shared, group);
+  if (absl::Status started = service->Start(); !started.ok()) return started;
+  return std::unique_ptr<TunnelService>(std::move(service));
+}
+
+}  // namespace tunnel::net

@@ -1,0 +1,244 @@
+#include "net/tunnel_server.h"
+
+#include <algorithm>
+
+#include "net/limits.h"
+#include "net/tcp_stream.h"
+#include "net/tls_stream.h"
+#include "proto/http1_builder.h"
+#include "proto/http1_upgrade.h"
+#include "proto/websocket_handshake.h"
+
+namespace tunnel::net {
+namespace {
+
+constexpr std::string_view kDnsPath = "/dns-query";
+
+std::string Answer(int status, std::string_view reason, std::string_view content_type, std::string_view body,
+                   bool close) {
+  auto builder = proto::HttpHeadBuilder::Response(status, reason);
+  builder.Add("Content-Type", content_type).Add("Content-Length", std::to_string(body.size()));
+  if (close) builder.Add("Connection", "close");
+  auto head = builder.Finish();
+  TUNNEL_CHECK(head.ok());
+  return *head + std::string(body);
+}
+
+// What anyone sees who does not reach the tunnel: a dull web server.
+std::string PlainAnswer(int status, std::string_view reason) {
+  return Answer(status, reason, "text/plain; charset=utf-8", fmt::format("{} {}\n", status, reason), true);
+}
+
+bool PathMatches(const std::string& wanted, std::string_view path) {
+  if (wanted.empty() || wanted == "/") return true;
+  return path.substr(0, path.find('?')) == wanted;
+}
+
+}  // namespace
+
+// One accepted connection before it is a channel. Counted as a handshake in progress while it lives.
+struct TunnelServer::Connection {
+  Connection(core::Reactor& r, const ListenSpec& s, const core::StreamSocket& socket)
+      : reactor(&r), spec(&s), peer(socket.peer_address()), local(socket.local_address()) {
+    r.counters().handshakes_in_progress.Add();
+  }
+  Connection(Connection&& other) noexcept
+      : reactor(std::exchange(other.reactor, nullptr)),
+        spec(other.spec),
+        peer(other.peer),
+        local(other.local),
+        stream(std::move(other.stream)),
+        transport(std::move(other.transport)),
+        ech_accepted(other.ech_accepted) {}
+  Connection& operator=(Connection&&) = delete;
+  ~Connection() {
+    if (reactor != nullptr) reactor->counters().handshakes_in_progress.Add(-1);
+  }
+
+  core::Reactor* reactor;
+  const ListenSpec* spec;
+  core::SocketAddress peer;
+  core::SocketAddress local;
+  std::unique_ptr<ByteStream> stream;
+  std::string transport;  // for the log
+  bool ech_accepted = false;
+};
+
+struct TunnelServer::Channel {
+  Channel(core::Reactor& reactor, std::unique_ptr<ByteStream> stream)
+      : socket(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kServer}) {}
+  WebSocket socket;
+  std::unique_ptr<LegacyServer> carrier;  // refers to socket
+};
+
+TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
+                           core::Scope& scope)
+    : reactor_(reactor),
+      parts_(std::move(parts)),
+      token_(parts_.config.token),
+      connector_(connector),
+      relays_(relays),
+      scope_(scope) {}
+
+TunnelServer::~TunnelServer() = default;
+
+void TunnelServer::SetTls(const TlsServerContext* tls, std::vector<uint8_t> ech_config_list) {
+  parts_.tls = tls;
+  parts_.ech_config_list = std::move(ech_config_list);
+}
+
+void TunnelServer::OnAccepted(const ListenSpec& spec, core::StreamSocket socket) {
+  if (reactor_.counters().handshakes_in_progress.Get() >= kNegotiationsPerCore) {
+    reactor_.counters().connections_refused.Add();
+    socket.Reset();
+    return;
+  }
+  scope_.Spawn(Serve(spec, std::move(socket)));
+}
+
+void TunnelServer::CloseChannels() {
+  for (const auto& [number, channel] : channels_) channel->socket.Close(proto::kCloseGoingAway, "server stops");
+}
+
+core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket socket) {
+  Connection connection(reactor_, spec, socket);
+  if (spec.kind == ListenKind::kServerPlain) {
+    connection.stream = std::make_unique<TcpStream>(std::move(socket));
+    connection.transport = "plain TCP";
+  } else {
+    auto engine = TlsEngine::Server(*parts_.tls);
+    if (!engine.ok()) {
+      spdlog::error("TLS: {}", MessageOf(engine.status()));
+      co_return;
+    }
+    auto stream = std::make_unique<TlsStream>(reactor_, std::move(socket), *std::move(engine));
+    core::TaskContext& context = co_await core::CurrentTask();
+    const core::DeadlineGuard deadline(context, kNegotiationLimit);
+    const absl::Status shaken = co_await stream->Handshake();
+    if (!shaken.ok()) {
+      reactor_.counters().handshakes_failed.Add();
+      spdlog::debug("TLS with {}: {}", stream->peer(), MessageOf(shaken));
+      stream->CloseAfterSend(kCloseLimit);  // the alert
+      co_return;
+    }
+    connection.ech_accepted = stream->engine().ech_accepted();
+    if (connection.ech_accepted) reactor_.counters().ech_accepted.Add();
+    connection.transport = fmt::format("{}, {}", stream->engine().Describe(),
+                                       connection.ech_accepted ? "ECH accepted" : "without ECH");
+    spdlog::debug("tls: {}: {}", stream->peer(), connection.transport);
+    connection.stream = std::move(stream);
+  }
+  co_await ServeRequests(std::move(connection));
+}
+
+void TunnelServer::Attend() {
+  for (const uint64_t number : std::exchange(down_, {})) channels_.erase(number);
+  if (channels_.empty() && emptied_ != nullptr) emptied_();
+}
+
+void TunnelServer::Send(Connection& connection, std::string_view text) {
+  while (!text.empty()) {
+    const size_t size = std::min(text.size(), core::BufferPool::kMaxBlockBytes);
+    connection.stream->Send(reactor_.buffers().Copy(text.substr(0, size)));
+    text.remove_prefix(size);
+  }
+}
+
+core::Task<void> TunnelServer::ServeRequests(Connection connection) {
+  ByteReader reader(*connection.stream);
+  HttpReader http(reader);
+  const Config& config = parts_.config;
+  core::TaskContext& context = co_await core::CurrentTask();
+  core::Duration limit = kNegotiationLimit;
+  for (;;) {
+    proto::RequestHead head;
+    std::string answer;
+    {
+      const core::DeadlineGuard deadline(context, limit);
+      const bool read = co_await http.ReadRequest(head);
+      if (!read) {
+        if (http.error().status == 0) break;
+        answer = PlainAnswer(http.error().status, http.error().reason);
+      } else if (parts_.publisher != nullptr && head.path.substr(0, head.path.find('?')) == kDnsPath) {
+        const bool another = co_await ServeDns(connection, http, head);
+        if (!another) break;
+        limit = kIdleRequestLimit;
+        continue;
+      }
+    }
+    // The order of the original: path, source, token, upgrade.
+    if (answer.empty()) {
+      const proto::IpAddress source = proto::Unmapped(proto::IpAddress::V6(connection.peer.mapped_bytes()));
+      const auto upgrade = proto::CheckWebSocketUpgrade(head);
+      const std::string_view given = head.fields.Find("Sec-WebSocket-Protocol").value_or(std::string_view());
+      const bool token_matches =
+          token_.empty() || (SecretEquals(token_, given) && head.fields.Count("Sec-WebSocket-Protocol") == 1);
+      if (!PathMatches(connection.spec->path, head.path) || (config.require_ech && !connection.ech_accepted)) {
+        answer = PlainAnswer(404, "Not Found");
+      } else if (std::none_of(config.admitted.begin(), config.admitted.end(),
+                              [&](const proto::Cidr& range) { return range.Contains(source); })) {
+        answer = PlainAnswer(403, "Forbidden");
+      } else if (!token_matches) {
+        answer = PlainAnswer(401, "Unauthorized");
+      } else if (!upgrade.ok()) {
+        answer = PlainAnswer(400, "Bad Request");
+      } else {
+        auto builder = proto::HttpHeadBuilder::Response(101, "Switching Protocols");
+        builder.Add("Upgrade", "websocket")
+            .Add("Connection", "Upgrade")
+            .Add("Sec-WebSocket-Accept", proto::WebSocketAcceptFor(upgrade->key));
+        if (!token_.empty()) builder.Add("Sec-WebSocket-Protocol", token_.Reveal());
+        const auto accepted = builder.Finish();
+        TUNNEL_CHECK(accepted.ok());
+        Send(connection, *accepted);
+        std::string rest = http.TakeRest();
+        reader.Detach();
+        StartChannel(std::move(connection), rest.empty() ? core::Slice() : reactor_.buffers().Copy(rest));
+        co_return;
+      }
+    }
+    reactor_.counters().upgrades_refused.Add();
+    spdlog::debug("{}: answered {}", connection.stream->peer(), std::string_view(answer).substr(9, 3));
+    Send(connection, answer);
+    break;
+  }
+  reader.Detach();
+  connection.stream->CloseAfterSend(kCloseLimit);
+}
+
+core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head) {
+  const bool persistent = head.persistent;
+  std::string body;
+  const std::string method(head.method);
+  const std::string target(head.target);
+  DnsHttpAnswer answer = CheckDnsRequest(head);
+  if (answer.status == 200 && head.framing.kind == proto::BodyFraming::Kind::kLength) {
+    auto read = co_await http.ReadBody(static_cast<size_t>(head.framing.length));
+    if (!read.ok()) co_return false;
+    body = *std::move(read);
+  }
+  (void)body;
+  co_return persistent;
+}
+
+void TunnelServer::StartChannel(Connection connection, core::Slice received) {
+  const uint64_t number = ++channels_made_;
+  const std::string description = fmt::format("{}, {}", connection.stream->peer(), connection.transport);
+  auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream));
+  Channel& started = *channel;
+  started.carrier = std::make_unique<LegacyServer>(
+      reactor_, started.socket, connector_, relays_, scope_, [this, number, description](const absl::Status& reason) {
+        reactor_.counters().channels_up.Add(-1);
+        reactor_.counters().channels_lost.Add();
+        spdlog::info("channel {}.{} down: {}: {}", reactor_.index(), number, description, MessageOf(reason));
+        down_.push_back(number);
+        reactor_.ScheduleAttention(*this);
+      });
+  channels_.emplace(number, std::move(channel));
+  reactor_.counters().channels_up.Add();
+  reactor_.counters().channels_opened.Add();
+  spdlog::info("channel {}.{} up: {}, {}", reactor_.index(), number, description, started.carrier->protocol());
+  started.socket.Start(started.carrier.get(), std::move(received));
+}
+
+}  // namespace tunnel::net

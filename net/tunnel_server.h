@@ -1,0 +1,74 @@
+// One core of a tunnel server: accepts TLS (or plain) connections, answers HTTP requests, upgrades to channels.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/listener.h"
+#include "core/task.h"
+#include "net/byte_reader.h"
+#include "net/config.h"
+#include "net/dns_publisher.h"
+#include "net/http_reader.h"
+#include "net/legacy_server.h"
+#include "net/secret.h"
+#include "net/target_connector.h"
+#include "net/tls_context.h"
+
+namespace tunnel::net {
+
+// What every core's server is given; constant after start, but for the ECH list behind `keys` on a reload.
+struct ServerParts {
+  const Config& config;
+  const TlsServerContext* tls = nullptr;   // null when every listener is ws://
+  const DnsPublisher* publisher = nullptr;  // null without -serve-dns
+  std::vector<uint8_t> ech_config_list;     // what the publisher publishes
+};
+
+class TunnelServer final : core::Attention {
+ public:
+  // `scope` runs the connections and must have been joined before this is destroyed.
+  TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
+               core::Scope& scope);
+  ~TunnelServer();
+
+  // A connection of listener `spec`, which must outlive this.
+  void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
+
+  // Uses another certificate and ECH list for new connections. The old context must live on.
+  void SetTls(const TlsServerContext* tls, std::vector<uint8_t> ech_config_list);
+
+  [[nodiscard]] size_t channels() const { return channels_.size(); }
+  // Starts the closing handshake on every channel.
+  void CloseChannels();
+  // Called whenever the last channel is gone.
+  void SetEmptied(absl::AnyInvocable<void()> emptied) { emptied_ = std::move(emptied); }
+
+ private:
+  struct Channel;
+  struct Connection;
+
+  [[nodiscard]] core::Task<void> Serve(const ListenSpec& spec, core::StreamSocket socket);
+  // Answers requests on a connection until it becomes a channel or is closed.
+  [[nodiscard]] core::Task<void> ServeRequests(Connection connection);
+  // Answers one DoH request; true when the connection may carry another.
+  [[nodiscard]] core::Task<bool> ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head);
+  void StartChannel(Connection connection, core::Slice received);
+  // Destroys the channels that went down, outside their own callbacks.
+  void Attend() override;
+  void Send(Connection& connection, std::string_view text);
+
+  core::Reactor& reactor_;
+  ServerParts parts_;
+  const Secret token_;
+  TargetConnector& connector_;
+  RelaySet& relays_;
+  core::Scope& scope_;
+  uint64_t channels_made_ = 0;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
+  std::vector<uint64_t> down_;
+  absl::AnyInvocable<void()> emptied_;
+};
+
+}  // namespace tunnel::net
