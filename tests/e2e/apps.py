@@ -23,13 +23,15 @@ def _address(host):
 
 
 def receive_exactly(sock, size):
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            raise Refused(f"end of stream after {len(data)} of {size} bytes")
-        data += part
-    return data
+    """That many bytes; Refused when the stream ends before."""
+    data = bytearray(size)
+    view, at = memoryview(data), 0
+    while at < size:
+        count = sock.recv_into(view[at:])
+        if count == 0:
+            raise Refused(f"end of stream after {at} of {size} bytes")
+        at += count
+    return bytes(data)
 
 
 def socks5(proxy_port, host, port, timeout=15):
