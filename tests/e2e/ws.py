@@ -70,7 +70,7 @@ def frame(opcode, payload=b"", mask=True, fin=True, rsv=0, length_bytes=None):
     if length_bytes is None:
         length_bytes = 0 if size < 126 else 2 if size < 65536 else 8
     code = {0: size, 2: 126, 8: 127}[length_bytes]
-    head = bytes([first, (0x80 if mask else 0) | code]) + size.to_bytes(length_bytes, "big")
+    head = bytes([first, (0x80 if mask else 0) | code]) + (size.to_bytes(length_bytes, "big") if length_bytes else b"")
     if not mask:
         return head + payload
     key = os.urandom(4)
