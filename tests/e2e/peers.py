@@ -76,6 +76,10 @@ def start_selfserv(lab, key):
 
 def listens(port):
     """Whether somebody listens on the port, read from the kernel's table so that no connection is made."""
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        return any(fields[3] == "0A" and fields[1].endswith(f":{port:04X}")
-                   for fields in (line.split() for line in table.readlines()[1:]))
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(path, encoding="ascii") as table:
+            for line in table.readlines()[1:]:
+                local, state = line.split()[1], line.split()[3]
+                if state == "0A" and local.endswith(f":{port:04X}"):
+                    return True
+    return False
