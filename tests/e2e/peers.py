@@ -1,0 +1,85 @@
+"""Independent peers: bind9 as a DoH server, NSS's tstclnt and selfserv. Each recipe was tried by hand first."""
+
+import subprocess
+
+from pki import HIDDEN
+from procs import free_port
+from waiting import wait_until
+
+
+def start_named(lab, zone, port=None):
+    """bind9 as an authoritative DoH server (HTTP/2) for "test."; `zone` holds its records. Returns the DoH port."""
+    folder = lab.path("named")
+    folder.mkdir()
+    doh, dns, plain = port or free_port(), free_port(), free_port()
+    (folder / "test.zone").write_text(
+        f"$TTL 60\n@ IN SOA ns.test. root.test. 1 3600 600 86400 60\n@ IN NS ns.test.\nns IN A 127.0.0.1\n{zone}\n")
+    (folder / "named.conf").write_text(f"""
+        options {{ directory "{folder}"; pid-file none; session-keyfile none; listen-on port {dns} {{ 127.0.0.1; }};
+          listen-on port {doh} tls doh http local {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
+          http-port {plain}; https-port {doh}; recursion no; dnssec-validation no; empty-zones-enable no; }};
+        http local {{ endpoints {{ "/dns-query"; }}; }};
+        tls doh {{ cert-file "{lab.pki.cert}"; key-file "{lab.pki.key}"; protocols {{ TLSv1.2; TLSv1.3; }}; }};
+        controls {{ }};
+        zone "test." {{ type primary; file "test.zone"; }};
+        """)
+    named = lab.start("named", "named", "-g", "-n", "1", "-c", folder / "named.conf")
+    named.wait_log(r"all zones loaded|running$")
+    named.doh_port = doh
+    return named
+
+
+def https_records(server_port, ech):
+    """The zone lines that publish a server on loopback: for the plain name and for the name with its port."""
+    parameters = f'alpn="http/1.1" port={server_port} ipv4hint=127.0.0.1' + (f' ech="{ech}"' if ech else "")
+    host = HIDDEN.removesuffix(".test")
+    return "\n".join([f"{host} 60 IN A 127.0.0.1", f"{host} 60 IN HTTPS 1 . {parameters}",
+                      f"_{server_port}._https.{host} 60 IN HTTPS 1 {HIDDEN}. {parameters}"])
+
+
+def nss_database(lab, with_server_key):
+    """A certificate database that trusts the tests' CA."""
+    folder = lab.path("nss")
+    folder.mkdir()
+    database = f"sql:{folder}"
+
+    def command(*argv):
+        subprocess.run([str(argument) for argument in argv], check=True, timeout=30, stdout=subprocess.DEVNULL)
+
+    command("certutil", "-N", "-d", database, "--empty-password")
+    command("certutil", "-A", "-d", database, "-n", "ca", "-t", "C,,", "-i", lab.pki.ca)
+    if with_server_key:
+        command("openssl", "pkcs12", "-export", "-in", lab.pki.cert, "-inkey", lab.pki.key, "-certfile", lab.pki.ca,
+                "-name", "srv", "-out", folder / "srv.p12", "-passout", "pass:")
+        command("pk12util", "-i", folder / "srv.p12", "-d", database, "-W", "")
+    return database
+
+
+def tstclnt(database, port, config):
+    """A handshake with ECH by NSS; returns its exit status and what it printed. 0 means that ECH was accepted."""
+    # -O: certificates are checked synchronously; without it -Q never gets to quit.
+    result = subprocess.run(["tstclnt", "-h", "127.0.0.1", "-p", str(port), "-a", HIDDEN, "-d", database, "-V",
+                             "tls1.3:", "-N", config, "-Q", "-O"], stdin=subprocess.DEVNULL, timeout=60,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return result.returncode, result.stdout.decode("utf-8", "replace")
+
+
+def start_selfserv(lab, key):
+    """NSS's server with ECH; returns its port."""
+    port = free_port()
+    server = lab.start("selfserv", "stdbuf", "-oL", "selfserv", "-d", nss_database(lab, with_server_key=True), "-n",
+                       "srv", "-e", "srv", "-p", port, "-V", "tls1.3:", "-X", key.for_selfserv(), "-v")
+    wait_until(lambda: listens(port), what="selfserv to listen")
+    assert server.running()
+    return port
+
+
+def listens(port):
+    """Whether somebody listens on the port, read from the kernel's table so that no connection is made."""
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(path, encoding="ascii") as table:
+            for line in table.readlines()[1:]:
+                local, state = line.split()[1], line.split()[3]
+                if state == "0A" and local.endswith(f":{port:04X}"):
+                    return True
+    return False
