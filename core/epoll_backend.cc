@@ -314,6 +314,7 @@ void EpollBackend::Poll(TimePoint deadline) {
     operation.ready_ = false;
     if (Try(operation)) MakeReady(&operation);
   }
+  receive_buffer_.Reset();  // an idle reactor holds none; the pool hands it out again
 }
 
 }  // namespace

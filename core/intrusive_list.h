@@ -40,7 +40,7 @@ class IntrusiveList {
   IntrusiveList(const IntrusiveList&) = delete;
   IntrusiveList& operator=(const IntrusiveList&) = delete;
   ~IntrusiveList() {
-    while (!empty()) PopFront();
+    while (!empty()) head_.next_->Unlink();  // without naming T, which may be incomplete here
     head_.next_ = head_.previous_ = nullptr;
   }
 

@@ -65,7 +65,6 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   size_t in_flight_ = 0;
   msghdr message_{};
   std::array<iovec, kSendSlices> vectors_{};
-  bool was_full_ = false;
   bool finish_wanted_ = false;
   bool finish_sent_ = false;
   bool failed_ = false;
@@ -212,7 +211,6 @@ void StreamSocket::State::Send(Slice data) {
   if (failed_ || data.empty()) return;
   TUNNEL_CHECK(!finish_wanted_);
   queued_bytes_ += data.size();
-  if (queued_bytes_ >= kSendHighWaterBytes) was_full_ = true;
   BufferPool& pool = reactor().buffers();
   if (data.size() < kCoalesceBytes && queue_.size() > in_flight_) {
     // Small pieces are joined: a queue of them must not cost a block each.
@@ -261,6 +259,7 @@ void StreamSocket::State::OnSendCompletion(const Completion& completion) {
     return;
   }
   reactor().counters().bytes_sent.Add(static_cast<int64_t>(completion.bytes));
+  const bool above_low_water = queued_bytes_ > kSendLowWaterBytes;
   queued_bytes_ -= completion.bytes;
   for (size_t left = completion.bytes; left > 0;) {
     Slice& first = queue_.front();
@@ -273,10 +272,7 @@ void StreamSocket::State::OnSendCompletion(const Completion& completion) {
     }
   }
   reactor().ScheduleAttention(*this);
-  if (was_full_ && queued_bytes_ <= kSendLowWaterBytes) {
-    was_full_ = false;
-    if (handler_ != nullptr) handler_->OnSendDrained();
-  }
+  if (above_low_water && queued_bytes_ <= kSendLowWaterBytes && handler_ != nullptr) handler_->OnSendDrained();
 }
 
 void StreamSocket::State::FinishSend() {

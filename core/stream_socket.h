@@ -23,7 +23,7 @@ class StreamSocket {
     virtual void OnReceive(Slice data) = 0;
     // The peer sent its end of stream; sending may go on.
     virtual void OnReceiveEnd() = 0;
-    // The send queue, once over kSendHighWaterBytes, is at kSendLowWaterBytes or less.
+    // The send queue fell to kSendLowWaterBytes or less. It need not have been full.
     virtual void OnSendDrained() = 0;
     // The connection is dead in both directions; what was queued is lost. The last call.
     virtual void OnSocketError(IoError error) = 0;

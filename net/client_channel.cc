@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/log.h"
 #include "ech/config_list.h"
 #include "net/byte_reader.h"
 #include "net/connect_race.h"
@@ -98,8 +99,8 @@ core::Task<absl::Status> ClientChannel::Dial() {
       const std::string ech = config.has_value() ? fmt::format("ECH accepted, outer name {}", OuterName(*config))
                                                  : "WITHOUT ECH (-fallback)";
       // The deadline of the dial covers the upgrade.
-      std::string description = fmt::format("{}, {}, {}", (*stream)->peer(), engine.Describe(), ech);
-      spdlog::debug("tls: {}", description);
+      std::string description = fmt::format("{}, TLSv1.3, {}", (*stream)->peer(), ech);
+      spdlog::debug("tls: {}, {}", description, engine.Describe());
       if (config.has_value()) context_.reactor.counters().ech_accepted.Add();
       const absl::Status upgraded = co_await Upgrade(*std::move(stream), std::move(description));
       co_return upgraded;
@@ -118,8 +119,9 @@ core::Task<absl::Status> ClientChannel::Dial() {
         config = rejection.retry;
         continue;
       case ech::RejectionAction::kEchDisabledByServer:
-        co_return Annotate(stream.status(), "the server says that it has no ECH any more; ask its operator, or accept "
-                                            "an open name with -fallback");
+        co_return Annotate(stream.status(),
+                           "the server says that it has no ECH any more; ask its operator, or accept "
+                           "an open name with -fallback");
       case ech::RejectionAction::kRefreshFromDns:
       case ech::RejectionAction::kBackOff:
         co_return stream.status();

@@ -1,5 +1,6 @@
 #include "net/client_service.h"
 
+#include "core/log.h"
 #include "ech/config_source.h"
 #include "net/cares_resolver.h"
 #include "net/client_pool.h"
@@ -93,11 +94,11 @@ absl::Status ClientService::Start() {
   shared_.services[reactor().index()] = this;
 
   for (const ListenSpec& spec : config.listen) {
-    TUNNEL_RETURN_IF_ERROR(Listen(spec, group_.size() > 1,
-                                  [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
-                                    (void)peer;
-                                    OnAccepted(spec, std::move(socket));
-                                  }));
+    TUNNEL_RETURN_IF_ERROR(
+        Listen(spec, group_.size() > 1, [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+          (void)peer;
+          OnAccepted(spec, std::move(socket));
+        }));
   }
   // The channels go round the cores; their numbers count over the process.
   unsigned number = 0;

@@ -1,5 +1,6 @@
 #include "net/core_service.h"
 
+#include "core/log.h"
 #include "net/limits.h"
 
 namespace tunnel::net {

@@ -3,6 +3,7 @@
 #include <array>
 #include <vector>
 
+#include "core/log.h"
 #include "net/limits.h"
 
 namespace tunnel::net {

@@ -18,8 +18,8 @@ class LegacyStream;
 class LegacyCarrier : public Carrier {
  public:
   using Down = absl::AnyInvocable<void(const absl::Status& reason)>;
-  // `socket` must outlive the carrier. `down` is called once, last, when the channel is over; every stream has been told
-  // before. The carrier may be destroyed from it.
+  // `socket` must outlive the carrier. `down` is called once, last, when the channel is over; every stream has been
+  // told before. The carrier may be destroyed from it.
   LegacyCarrier(core::Reactor& reactor, WebSocket& socket, proto::Role role, Down down);
   // Ends the streams that are left.
   ~LegacyCarrier() override;
@@ -77,8 +77,8 @@ class LegacyCarrier : public Carrier {
 
 // One connection id on one legacy channel, as a ByteStream.
 //
-// The protocol has no half-close. FinishSend() on the server sends CLOSE at once, as the original does; on the client it
-// does so when the target has been silent for kLegacyHalfCloseLimit, so that an answer still comes through.
+// The protocol has no half-close. FinishSend() on the server sends CLOSE at once, as the original does; on the client
+// it does so when the target has been silent for kLegacyHalfCloseLimit, so that an answer still comes through.
 class LegacyStream final : public ByteStream, public core::ListLink<LegacyCarrier> {
  public:
   LegacyStream(LegacyCarrier& carrier, const proto::ConnectionId& id);

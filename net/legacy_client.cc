@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/log.h"
 #include "net/limits.h"
 
 namespace tunnel::net {
@@ -37,9 +38,8 @@ class LegacyOpen final : ByteStream::Handler {
     stream_->SetHandler(this);
     stream_->PauseReceive();  // what comes is for the stream's real handler
     std::array<uint8_t, proto::kMaxLegacyHeadBytes> bytes{};
-    const std::optional<size_t> size =
-        proto::EncodeLegacyHead(bytes, proto::Role::kClient,
-                                {.type = LegacyType::kTcp, .id = id_, .host = target.host, .port = target.port});
+    const std::optional<size_t> size = proto::EncodeLegacyHead(
+        bytes, proto::Role::kClient, {.type = LegacyType::kTcp, .id = id_, .host = target.host, .port = target.port});
     if (!size.has_value()) return InvalidArgument("the legacy protocol cannot carry this target");
     // What the first message does not hold follows as data, once the target is connected.
     const size_t with_request = std::min(first.size(), kDataMessageBytes);

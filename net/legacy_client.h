@@ -33,8 +33,8 @@ class LegacyClient final : public LegacyCarrier {
 };
 
 // Opens a stream to `target` on one of `channels` (at least one, all up): they race with CLAIM, the first to answer
-// carries it; a single channel is not asked. `first` goes with the request. Ends when the server says that the target is
-// connected, with the server's refusal (kUnavailable), or with why the wait was cut short.
+// carries it; a single channel is not asked. `first` goes with the request. Ends when the server says that the target
+// is connected, with the server's refusal (kUnavailable), or with why the wait was cut short.
 [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> OpenLegacyStream(
     core::Reactor& reactor, std::vector<LegacyClient*> channels, proto::Target target, core::Slice first);
 

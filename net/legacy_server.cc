@@ -1,5 +1,6 @@
 #include "net/legacy_server.h"
 
+#include "core/log.h"
 #include "net/limits.h"
 
 namespace tunnel::net {

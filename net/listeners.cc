@@ -1,5 +1,6 @@
 #include "net/listeners.h"
 
+#include "core/log.h"
 #include "net/byte_reader.h"
 #include "net/http_reader.h"
 #include "net/limits.h"
@@ -71,7 +72,7 @@ core::Task<Negotiated> NegotiateSocks5(core::Reactor& reactor, ByteStream& strea
         const bool offered = wants_password ? event.offers_user_pass : event.offers_no_auth;
         const Socks5Method method = !offered         ? Socks5Method::kNoAcceptable
                                     : wants_password ? Socks5Method::kUserPass
-                                                     : Socks5Method::kNone;
+                                                     : Socks5Method::kNoAuth;
         SendBytes(reactor, stream, proto::EncodeSocks5Method(method).bytes());
         if (!offered) co_return std::move(result);
         server.SelectMethod(method);

@@ -67,8 +67,7 @@ RelaySet::~RelaySet() {
   while (!relays_.empty()) Ended(relays_.front());
 }
 
-void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside,
-                     bool outside_ended) {
+void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside, bool outside_ended) {
   auto* relay = new Relay(*this, std::move(tunnel), std::move(outside));
   relays_.PushBack(*relay);
   ++size_;

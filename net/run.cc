@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/log.h"
 #include "core/process.h"
 #include "core/reactor_group.h"
 #include "net/client_service.h"
@@ -21,8 +22,9 @@ class Program {
 
   void Add(unsigned core, TunnelService& service) { services_[core] = &service; }
   void WatchSignals(core::Reactor& reactor) {
-    signals_ = std::make_unique<core::SignalWatch>(
-        reactor, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1}, [this](int signal) { OnSignal(signal); });
+    signals_ =
+        std::make_unique<core::SignalWatch>(reactor, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1},
+                                            [this](int signal) { OnSignal(signal); });
   }
   void StopWatching() { signals_.reset(); }
 
@@ -52,8 +54,9 @@ class Program {
 
   void Stop() {
     const bool again = std::exchange(stopping_, true);
-    spdlog::info("{}", again ? "stopping at once" : "stopping: no new connections, streams may finish; signal again to "
-                                                    "stop at once");
+    spdlog::info("{}", again ? "stopping at once"
+                             : "stopping: no new connections, streams may finish; signal again to "
+                               "stop at once");
     for (unsigned core = 0; core < group_.size(); ++core) {
       group_.Post(0, core, [this, core, again] {
         TunnelService& service = *services_[core];
@@ -109,16 +112,15 @@ absl::Status RunTunnel(const Config& config) {
   }
   core::ReactorGroup group(config.reactor, threads);
   Program program(group);
-  absl::Status status =
-      group.Run([&](core::Reactor& reactor) -> absl::StatusOr<std::unique_ptr<core::CoreService>> {
-        absl::StatusOr<std::unique_ptr<TunnelService>> service =
-            server != nullptr ? MakeServerService(reactor, *server, group) : MakeClientService(reactor, *client, group);
-        if (!service.ok()) return service.status();
-        program.Add(reactor.index(), **service);
-        if (reactor.index() != 0) return std::unique_ptr<core::CoreService>(*std::move(service));
-        program.WatchSignals(reactor);
-        return std::unique_ptr<core::CoreService>(std::make_unique<WithSignals>(*std::move(service), program));
-      });
+  absl::Status status = group.Run([&](core::Reactor& reactor) -> absl::StatusOr<std::unique_ptr<core::CoreService>> {
+    absl::StatusOr<std::unique_ptr<TunnelService>> service =
+        server != nullptr ? MakeServerService(reactor, *server, group) : MakeClientService(reactor, *client, group);
+    if (!service.ok()) return service.status();
+    program.Add(reactor.index(), **service);
+    if (reactor.index() != 0) return std::unique_ptr<core::CoreService>(*std::move(service));
+    program.WatchSignals(reactor);
+    return std::unique_ptr<core::CoreService>(std::make_unique<WithSignals>(*std::move(service), program));
+  });
   if (status.ok()) spdlog::info("stopped");
   return status;
 }

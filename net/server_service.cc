@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/log.h"
 #include "core/process.h"
 #include "net/cares_resolver.h"
 #include "net/made_certificate.h"
@@ -86,8 +87,10 @@ namespace {
 class ServerService final : public TunnelService {
  public:
   ServerService(core::Reactor& reactor, ServerShared& shared, core::ReactorGroup& group)
-      : TunnelService(reactor), shared_(shared), group_(group), policy_(shared.config.allow_target,
-                                                                        shared.config.deny_target) {}
+      : TunnelService(reactor),
+        shared_(shared),
+        group_(group),
+        policy_(shared.config.allow_target, shared.config.deny_target) {}
 
   absl::Status Start() {
     const Config& config = shared_.config;
@@ -104,11 +107,11 @@ class ServerService final : public TunnelService {
     server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
     for (const ListenSpec& spec : config.listen) {
-      TUNNEL_RETURN_IF_ERROR(Listen(spec, group_.size() > 1,
-                                    [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
-                                      (void)peer;
-                                      server_->OnAccepted(spec, std::move(socket));
-                                    }));
+      TUNNEL_RETURN_IF_ERROR(
+          Listen(spec, group_.size() > 1, [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+            (void)peer;
+            server_->OnAccepted(spec, std::move(socket));
+          }));
     }
     return absl::OkStatus();
   }

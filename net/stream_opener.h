@@ -11,8 +11,9 @@ namespace tunnel::net {
 
 class StreamOpener {
  public:
-  // Opens a stream to `target`; `first` (may be empty) are its first bytes. Ends within kOpenLimit: with the stream once
-  // the target is connected, or kUnavailable (the target), kDeadlineExceeded, kFailedPrecondition (no channel is up).
+  // Opens a stream to `target`; `first` (may be empty) are its first bytes. Ends within kOpenLimit: with the stream
+  // once the target is connected, or kUnavailable (the target), kDeadlineExceeded, kFailedPrecondition (no channel is
+  // up).
   [[nodiscard]] virtual core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
                                                                                      core::Slice first) = 0;
 

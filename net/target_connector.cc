@@ -23,8 +23,7 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> TargetConnector::Connect
   const core::DeadlineGuard deadline(context, kTargetConnectLimit);
   auto addresses = co_await resolver_.Resolve(target.host, target.port);
   if (!addresses.ok()) co_return addresses.status();
-  std::erase_if(*addresses,
-                [&](const core::SocketAddress& address) { return !policy_.Allows(target.host, address); });
+  std::erase_if(*addresses, [&](const core::SocketAddress& address) { return !policy_.Allows(target.host, address); });
   if (addresses->empty()) {
     reactor_.counters().targets_denied.Add();
     co_return PermissionDenied("the target is denied (-allow-target and -deny-target decide)");

@@ -17,8 +17,8 @@ class TargetConnector {
   TargetConnector(core::Reactor& reactor, Resolver& resolver, const TargetPolicy& policy)
       : reactor_(reactor), resolver_(resolver), policy_(policy) {}
 
-  // Resolves, judges every address, and connects to those allowed (RFC 8305), all within kTargetConnectLimit. Fails with
-  // kPermissionDenied when the policy allows none, kNotFound for an unknown name, kResourceExhausted over
+  // Resolves, judges every address, and connects to those allowed (RFC 8305), all within kTargetConnectLimit. Fails
+  // with kPermissionDenied when the policy allows none, kNotFound for an unknown name, kResourceExhausted over
   // kConnectsPerCore, else with the kernel's reasons. Any number of calls may overlap.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Connect(proto::Target target);
 

@@ -2,7 +2,8 @@
 
 namespace tunnel::net {
 
-TcpStream::TcpStream(core::StreamSocket socket) : socket_(std::move(socket)), peer_(socket_.peer_address().ToString()) {}
+TcpStream::TcpStream(core::StreamSocket socket)
+    : socket_(std::move(socket)), peer_(socket_.peer_address().ToString()) {}
 
 void TcpStream::SetHandler(ByteStream::Handler* handler) {
   handler_ = handler;

@@ -97,6 +97,7 @@ void TlsStream::Attend() {
   if (phase_ == Phase::kOpen) {
     SealPending();
     FlushOutput();
+    if (full_ && handler_ != nullptr && !TellDrained()) return;
     const bool readable = !engine_->UnreadInput().empty() || socket_ended_;
     if (readable && !paused_ && handler_ != nullptr && !peer_finished_ && !over_.has_value()) {
       if (!DeliverPlaintext()) return;
@@ -129,8 +130,19 @@ void TlsStream::OnReceiveEnd() {
   reactor_.ScheduleAttention(*this);
 }
 
+bool TlsStream::TellDrained() {
+  if (queued_bytes() > core::kSendLowWaterBytes) return true;
+  full_ = false;
+  bool destroyed = false;
+  destroyed_ = &destroyed;
+  handler_->OnDrained();
+  if (!destroyed) destroyed_ = nullptr;
+  return !destroyed;
+}
+
 void TlsStream::OnSendDrained() {
-  if (handler_ != nullptr) handler_->OnDrained();
+  // What is not with the socket yet counts too; Attend() looks again once it is.
+  if (full_ && handler_ != nullptr) (void)TellDrained();
 }
 
 void TlsStream::OnSocketError(core::IoError error) { End(core::ToStatus(error, peer_)); }
@@ -176,6 +188,11 @@ size_t TlsStream::queued_bytes() const {
 void TlsStream::Send(core::Slice data) {
   if (phase_ != Phase::kOpen || over_.has_value()) return;
   reactor_.ScheduleAttention(*this);
+  Take(std::move(data));
+  full_ |= !writable();
+}
+
+void TlsStream::Take(core::Slice data) {
   if (data.size() < kSmallWrite) {
     if (unsent_.size() + data.size() > kRecordPlaintext) SealPending();
     if (unsent_.empty()) {

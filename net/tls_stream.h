@@ -43,8 +43,13 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   void Attend() override;
 
   void StepHandshake();
-  // Decrypts and delivers until the input is used up or the handler paused. False when this was destroyed by a callback.
+  // Decrypts and delivers until the input is used up or the handler paused. False when this was destroyed by a
+  // callback.
   bool DeliverPlaintext();
+  // Encrypts `data`, or collects it when it is small.
+  void Take(core::Slice data);
+  // Calls OnDrained() if the queue is at low water. False when this was destroyed by it.
+  bool TellDrained();
   // Encrypts what was collected.
   void SealPending();
   // Moves the engine's output to the socket.
@@ -65,8 +70,9 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   absl::Status handshake_status_;
 
   bool paused_ = true;
-  core::Slice read_room_;   // where plaintext goes; what is delivered are slices of it
-  core::Slice unsent_;      // small writes of this turn, to share a record
+  core::Slice read_room_;  // where plaintext goes; what is delivered are slices of it
+  core::Slice unsent_;     // small writes of this turn, to share a record
+  bool full_ = false;  // the handler saw writable() false and has not been told otherwise
   bool socket_ended_ = false;
   bool peer_finished_ = false;
   bool end_delivered_ = false;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/log.h"
+#include "net/doh_request.h"
 #include "net/limits.h"
 #include "net/tcp_stream.h"
 #include "net/tls_stream.h"
@@ -11,8 +13,6 @@
 
 namespace tunnel::net {
 namespace {
-
-constexpr std::string_view kDnsPath = "/dns-query";
 
 std::string Answer(int status, std::string_view reason, std::string_view content_type, std::string_view body,
                    bool close) {
@@ -123,9 +123,9 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
     }
     connection.ech_accepted = stream->engine().ech_accepted();
     if (connection.ech_accepted) reactor_.counters().ech_accepted.Add();
-    connection.transport = fmt::format("{}, {}", stream->engine().Describe(),
-                                       connection.ech_accepted ? "ECH accepted" : "without ECH");
-    spdlog::debug("tls: {}: {}", stream->peer(), connection.transport);
+    connection.transport =
+        fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
+    spdlog::debug("tls: {}: {}, {}", stream->peer(), connection.transport, stream->engine().Describe());
     connection.stream = std::move(stream);
   }
   co_await ServeRequests(std::move(connection));
@@ -159,7 +159,7 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
       if (!read) {
         if (http.error().status == 0) break;
         answer = PlainAnswer(http.error().status, http.error().reason);
-      } else if (parts_.publisher != nullptr && head.path.substr(0, head.path.find('?')) == kDnsPath) {
+      } else if (parts_.publisher != nullptr && IsDohPath(head.path)) {
         const bool another = co_await ServeDns(connection, http, head);
         if (!another) break;
         limit = kIdleRequestLimit;
@@ -207,18 +207,34 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
 }
 
 core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head) {
-  const bool persistent = head.persistent;
-  std::string body;
-  const std::string method(head.method);
-  const std::string target(head.target);
-  DnsHttpAnswer answer = CheckDnsRequest(head);
-  if (answer.status == 200 && head.framing.kind == proto::BodyFraming::Kind::kLength) {
-    auto read = co_await http.ReadBody(static_cast<size_t>(head.framing.length));
-    if (!read.ok()) co_return false;
-    body = *std::move(read);
+  IncomingDohQuery query = ParseDohRequest(head);
+  const bool head_only = head.method == "HEAD";
+  bool close = !head.persistent;
+  if (query.status == 200 && query.query_is_body) {
+    // Chunked queries would be legal and nobody sends them: a length is asked for instead.
+    if (head.framing.kind != proto::BodyFraming::Kind::kLength) {
+      query.status = 411;
+    } else if (head.framing.length > kMaxDohQueryBytes) {
+      query.status = 413;
+    } else {
+      auto body = co_await http.ReadBody(static_cast<size_t>(head.framing.length));
+      if (!body.ok()) co_return false;
+      query.query.assign(body->begin(), body->end());
+    }
   }
-  (void)body;
-  co_return persistent;
+  // A body that was not read would be taken for the next request.
+  close |= query.status != 200 || (!query.query_is_body && head.framing.kind != proto::BodyFraming::Kind::kNone);
+  std::vector<uint8_t> response;
+  if (query.status == 200) {
+    const std::string_view list(reinterpret_cast<const char*>(parts_.ech_config_list.data()),
+                                parts_.ech_config_list.size());
+    response = parts_.publisher->Answer(query.query, connection.local, list);
+    reactor_.counters().dns_queries_answered.Add();
+  } else {
+    reactor_.counters().dns_queries_refused.Add();
+  }
+  Send(connection, BuildDohResponse(query.status, response, head_only, close));
+  co_return !close;
 }
 
 void TunnelServer::StartChannel(Connection connection, core::Slice received) {

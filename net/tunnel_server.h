@@ -21,7 +21,7 @@ namespace tunnel::net {
 // What every core's server is given; constant after start, but for the ECH list behind `keys` on a reload.
 struct ServerParts {
   const Config& config;
-  const TlsServerContext* tls = nullptr;   // null when every listener is ws://
+  const TlsServerContext* tls = nullptr;    // null when every listener is ws://
   const DnsPublisher* publisher = nullptr;  // null without -serve-dns
   std::vector<uint8_t> ech_config_list;     // what the publisher publishes
 };

@@ -18,10 +18,9 @@ WebSocket::WebSocket(core::Reactor& reactor, std::unique_ptr<ByteStream> stream,
       peer_(stream_->peer()),
       decoder_({.role = options.role, .check_utf8 = options.check_utf8, .max_message_bytes = kMaxMessageBytes}),
       ping_timer_(reactor.timers(), [this] { OnPingTimer(); }),
-      close_timer_(reactor.timers(),
-                   [this] {
-                     GoDown(close_reason_.ok() ? Unavailable("the peer did not answer our Close") : close_reason_);
-                   }),
+      close_timer_(
+          reactor.timers(),
+          [this] { GoDown(close_reason_.ok() ? Unavailable("the peer did not answer our Close") : close_reason_); }),
       last_received_(reactor.now()) {}
 
 WebSocket::~WebSocket() {
@@ -175,7 +174,8 @@ void WebSocket::OnDead(absl::Status reason) {
 void WebSocket::OnPingTimer() {
   const core::Duration silence = reactor_.now() - last_received_;
   if (pauses_ == 0 && silence >= kDeadPeerLimit) {
-    GoDown(absl::DeadlineExceededError(fmt::format("the peer was silent for {} s", core::ToMilliseconds(silence) / 1000)));
+    GoDown(
+        absl::DeadlineExceededError(fmt::format("the peer was silent for {} s", core::ToMilliseconds(silence) / 1000)));
     return;
   }
   ++ping_number_;
