@@ -16,17 +16,17 @@ inline constexpr size_t kSocks5MaxRequestBytes = 4 + 1 + 255 + 2;
 inline constexpr size_t kSocks5MaxReplyBytes = 4 + 16 + 2;
 
 // One HTTP/1.1 message head, start line and the empty line at its end included.
-inline constexpr size_t kHttp1MaxHeadBytes = 16 * 1024;
+inline constexpr size_t kHttp1MaxHeadBytes = 16UL * 1024;
 // The start line with its CRLF: 8,000 bytes of target is what RFC 9112 3 asks recipients to take.
-inline constexpr size_t kHttp1MaxStartLineBytes = 8 * 1024;
+inline constexpr size_t kHttp1MaxStartLineBytes = 8UL * 1024;
 inline constexpr size_t kHttp1MaxFields = 100;
 // Lengths above this are refused, so that they fit the signed integers of whatever reads them next.
 inline constexpr uint64_t kHttp1MaxContentLength = INT64_MAX;
 // A chunk's size line without its CRLF, and the bytes of extensions and of trailers in one whole body. The sums are
 // bounded, not only the lines: else a peer makes us read kilobytes for each byte of body (CVE-2023-39326).
 inline constexpr size_t kHttp1MaxChunkLineBytes = 256;
-inline constexpr size_t kHttp1MaxChunkExtensionBytes = 4 * 1024;
-inline constexpr size_t kHttp1MaxTrailerBytes = 4 * 1024;
+inline constexpr size_t kHttp1MaxChunkExtensionBytes = 4UL * 1024;
+inline constexpr size_t kHttp1MaxTrailerBytes = 4UL * 1024;
 static_assert(kHttp1MaxStartLineBytes < kHttp1MaxHeadBytes);
 static_assert(kHttp1MaxChunkLineBytes < kHttp1MaxChunkExtensionBytes);
 

@@ -78,7 +78,7 @@ absl::StatusOr<std::string> ReadDnsName(std::span<const uint8_t> message, size_t
     at += length;
   }
   offset = end == 0 ? at : end;
-  if (text.empty()) text = ".";
+  if (text.empty()) text += '.';
   return text;
 }
 

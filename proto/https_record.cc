@@ -268,7 +268,10 @@ std::string FormatHttpsRecord(const HttpsRecord& record, std::string_view ech_ba
   if (record.IsAlias()) return text;
   if (!record.mandatory.empty()) {
     std::string keys;
-    for (const uint16_t key : record.mandatory) keys += (keys.empty() ? "" : ",") + KeyName(key);
+    for (const uint16_t key : record.mandatory) {
+      if (!keys.empty()) keys += ',';
+      keys += KeyName(key);
+    }
     add(SvcParamKey::kMandatory, keys);
   }
   if (!record.alpn.empty()) add(SvcParamKey::kAlpn, fmt::format("\"{}\"", AlpnText(record.alpn)));

@@ -39,7 +39,7 @@ TEST(DnsName, WritesAndReads) {
       {"a\\.b.c", "\3a.b\1c\0"s, "a\\.b.c"},
       {"\\000\\255\\032\\\\", "\4\0\xff \\\0"s, "\\000\\255\\032\\\\"},
       {"\\@\\\"x", "\3@\"x\0"s, "\\@\\\"x"},
-      {std::string(63, 'a'), "\x3f" + std::string(63, 'a') + "\0"s, std::string(63, 'a')},
+      {std::string(63, 'a'), "\x3f"s + std::string(63, 'a') + "\0"s, std::string(63, 'a')},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.text);
@@ -62,9 +62,10 @@ TEST(DnsName, HoldsItsBounds) {
   EXPECT_EQ(wire.size(), 255U);
   size_t offset = 0;
   EXPECT_TRUE(ReadDnsName(wire, offset).ok());
-  for (const std::string& bad :
-       {""s, ".."s, ".a"s, "a..b"s, "a.."s, std::string(64, 'a'), label + label + label + std::string(62, 'a'), "a\\"s,
-        "a\\12"s, "a\\256"s, "a\\1x2"s}) {
+  const std::vector<std::string> refused = {
+      ""s,    ".."s,    ".a"s,     "a..b"s,  "a.."s, std::string(64, 'a'), label + label + label + std::string(62, 'a'),
+      "a\\"s, "a\\12"s, "a\\256"s, "a\\1x2"s};
+  for (const std::string& bad : refused) {
     EXPECT_FALSE(AppendDnsName(bad, wire).ok()) << bad;
   }
   EXPECT_EQ(wire.size(), 255U);
@@ -86,9 +87,9 @@ TEST(DnsName, RefusesHostileWire) {
       {"forward pointer", "\xc0\3\0\0"s, 0},
       {"pointer past the end", "\0\xff\xff"s, 1},
       {"into its labels through a pointer", "\1a\xc0\0\xc0\2"s, 4},
-      {"label type 01", "\x41" + std::string(70, 'a') + "\0"s, 0},
+      {"label type 01", "\x41"s + std::string(70, 'a') + "\0"s, 0},
       {"label type 10", "\x80\0"s, 0},
-      {"64 byte label", "\x40" + std::string(64, 'a') + "\0"s, 0},
+      {"64 byte label", "\x40"s + std::string(64, 'a') + "\0"s, 0},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.what);
@@ -98,11 +99,11 @@ TEST(DnsName, RefusesHostileWire) {
     EXPECT_EQ(offset, c.offset);
   }
   // A name that grows past 255 bytes through pointers, each of them backward.
-  std::string growing = "\x3f" + std::string(63, 'a') + "\0"s;
+  std::string growing = "\x3f"s + std::string(63, 'a') + "\0"s;
   size_t last = 0;
   for (int i = 0; i < 4; ++i) {
     const size_t start = growing.size();
-    growing += "\x3f" + std::string(63, 'b') + "\xc0" + static_cast<char>(last);
+    growing += "\x3f"s + std::string(63, 'b') + "\xc0" + static_cast<char>(last);
     last = start;
   }
   size_t offset = last;

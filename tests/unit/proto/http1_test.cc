@@ -373,23 +373,24 @@ TEST(Http1Upgrade, ChecksTheRequest) {
   EXPECT_EQ(upgrade->key, kKey);
   EXPECT_EQ(upgrade->protocols, "secret");
   EXPECT_EQ(CheckUpgrade(start + rest + key + "\r\n")->protocols, "");
-  for (const std::string& bad : {
-           "POST"s + good.substr(3),
-           "GET / HTTP/1.0\r\n" + rest + key + "\r\n",
-           start + rest + "\r\n",
-           start + key + "\r\n",
-           start + rest + key + key + "\r\n",
-           start + rest + key + "Sec-WebSocket-Version: 13\r\n\r\n",
-           start + rest + key + "Content-Length: 1\r\n\r\n",
-           start + rest + key + "Transfer-Encoding: chunked\r\n\r\n",
-           start + rest + key + "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n",
-           start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n\r\n",
-           start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ===\r\n\r\n",
-           start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2 jZQ==\r\n\r\n",
-           start + "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + key + "\r\n",
-           start + "Upgrade: h2c\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n" + key + "\r\n",
-           start + "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 8\r\n" + key + "\r\n",
-       }) {
+  const std::vector<std::string> refused = {
+      "POST"s + good.substr(3),
+      "GET / HTTP/1.0\r\n" + rest + key + "\r\n",
+      start + rest + "\r\n",
+      start + key + "\r\n",
+      start + rest + key + key + "\r\n",
+      start + rest + key + "Sec-WebSocket-Version: 13\r\n\r\n",
+      start + rest + key + "Content-Length: 1\r\n\r\n",
+      start + rest + key + "Transfer-Encoding: chunked\r\n\r\n",
+      start + rest + key + "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n\r\n",
+      start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n\r\n",
+      start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ===\r\n\r\n",
+      start + rest + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2 jZQ==\r\n\r\n",
+      start + "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + key + "\r\n",
+      start + "Upgrade: h2c\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n" + key + "\r\n",
+      start + "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 8\r\n" + key + "\r\n",
+  };
+  for (const std::string& bad : refused) {
     EXPECT_FALSE(CheckUpgrade(bad).ok()) << bad;
   }
 }
