@@ -53,14 +53,14 @@ size_t PemBlocks::Count(std::string_view label) const {
 }
 
 absl::StatusOr<PemBlocks> ParsePem(std::string_view text) {
-  std::vector<PemBlock> blocks;
+  PemBlocks blocks;
   size_t line_number = 0;
   while (!text.empty()) {
     ++line_number;
     const std::string_view label = LabelOf(TakeLine(text), kBegin);
     if (label.empty()) continue;
     const size_t begin_line = line_number;
-    if (blocks.size() == kPemBlockLimit) return InvalidArgument("more than {} PEM blocks", kPemBlockLimit);
+    if (blocks.all().size() == kPemBlockLimit) return InvalidArgument("more than {} PEM blocks", kPemBlockLimit);
     const char* const body_start = text.data();
     const char* body_end = nullptr;
     while (!text.empty() && body_end == nullptr) {
@@ -81,9 +81,9 @@ absl::StatusOr<PemBlocks> ParsePem(std::string_view text) {
     if (body_end == nullptr) return InvalidArgument("the PEM block of line {} has no end", begin_line);
     absl::StatusOr<std::vector<uint8_t>> bytes = DecodeBase64({body_start, static_cast<size_t>(body_end - body_start)});
     if (!bytes.ok()) return Annotate(bytes.status(), "the PEM block of line {}", begin_line);
-    blocks.push_back({std::string(label), *std::move(bytes)});
+    blocks.Add({std::string(label), *std::move(bytes)});
   }
-  return PemBlocks(std::move(blocks));
+  return blocks;
 }
 
 std::string EncodePem(std::string_view label, std::span<const uint8_t> bytes) {

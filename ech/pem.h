@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/status.h"
@@ -28,15 +29,15 @@ struct PemBlock {
 class PemBlocks {
  public:
   PemBlocks() = default;
-  explicit PemBlocks(std::vector<PemBlock> blocks) : blocks_(std::move(blocks)) {}
   ~PemBlocks();
   PemBlocks(PemBlocks&&) = default;
   PemBlocks& operator=(PemBlocks&&) = delete;
   PemBlocks(const PemBlocks&) = delete;
   PemBlocks& operator=(const PemBlocks&) = delete;
 
+  void Add(PemBlock block) { blocks_.push_back(std::move(block)); }
   [[nodiscard]] const std::vector<PemBlock>& all() const { return blocks_; }
-  // The only block with this label; nullptr when there is none. `count` says how many there are.
+  // The first block with this label; nullptr when there is none.
   [[nodiscard]] const PemBlock* First(std::string_view label) const;
   [[nodiscard]] size_t Count(std::string_view label) const;
 

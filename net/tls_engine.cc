@@ -34,6 +34,11 @@ bool IsIpAddress(const std::string& host) {
   return inet_pton(AF_INET, host.c_str(), unused.data()) == 1 || inet_pton(AF_INET6, host.c_str(), unused.data()) == 1;
 }
 
+// Whether these bytes are a whole unencrypted record with a fatal alert (RFC 8446 sections 5.1 and 6).
+bool IsAlertRecord(const std::array<uint8_t, 7>& bytes) {
+  return bytes[0] == SSL3_RT_ALERT && bytes[1] == 3 && bytes[3] == 0 && bytes[4] == 2 && bytes[5] == SSL3_AL_FATAL;
+}
+
 std::string AlertName(int alert) {
   if (alert == SSL_AD_ECH_REQUIRED) return "ech_required";
   std::string name = SSL_alert_desc_string_long(alert);
@@ -65,7 +70,14 @@ int TlsEngine::BioRead(BIO* bio, char* out, int length) {
   const size_t count = std::min(self->input_.size(), static_cast<size_t>(length));
   std::memcpy(out, self->input_.data(), count);
   self->input_ = self->input_.subspan(count);
+  if (!self->done_) self->RememberRead({reinterpret_cast<const uint8_t*>(out), count});
   return static_cast<int>(count);
+}
+
+void TlsEngine::RememberRead(std::span<const uint8_t> bytes) {
+  bytes = bytes.last(std::min(bytes.size(), last_read_.size()));
+  std::shift_left(last_read_.begin(), last_read_.end(), static_cast<std::ptrdiff_t>(bytes.size()));
+  std::ranges::copy(bytes, last_read_.end() - static_cast<std::ptrdiff_t>(bytes.size()));
 }
 
 int TlsEngine::BioWrite(BIO* bio, const char* in, int length) {
@@ -335,8 +347,9 @@ void TlsEngine::FailByQueue() {
                               length > 0 ? "sent other configs to retry with" : "sent no configs to retry with"));
   } else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && !verify_status_.ok()) {
     FailWith(TlsFailureKind::kCertificate, std::move(verify_status_));
-  } else if (reason > SSL_AD_REASON_OFFSET) {
-    failure_.alert = reason - SSL_AD_REASON_OFFSET;
+  } else if (reason > SSL_AD_REASON_OFFSET || (!done_ && IsAlertRecord(last_read_))) {
+    // OpenSSL refuses a server's certificate by an alert in the clear, where encrypted records are expected already.
+    failure_.alert = reason > SSL_AD_REASON_OFFSET ? reason - SSL_AD_REASON_OFFSET : last_read_.back();
     FailWith(TlsFailureKind::kAlert, PermissionDenied("the peer sent the TLS alert {}", AlertName(failure_.alert)));
   } else if (reason == SSL_R_HTTP_REQUEST || reason == SSL_R_HTTPS_PROXY_REQUEST) {
     FailWith(TlsFailureKind::kProtocol, ProtocolError("plain HTTP came where TLS was expected"));

@@ -7,6 +7,7 @@
 
 #include <openssl/ssl.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -126,6 +127,7 @@ class TlsEngine {
   void FailWith(TlsFailureKind kind, absl::Status status);
   void FailByQueue();
   [[nodiscard]] std::string WordsForForeignBytes() const;
+  void RememberRead(std::span<const uint8_t> bytes);
 
   bssl::UniquePtr<SSL> ssl_;
   const PeerVerifier* verifier_ = nullptr;  // client; part of its context
@@ -138,7 +140,9 @@ class TlsEngine {
   std::vector<uint8_t> kept_;
   std::vector<uint8_t> output_;
   size_t output_begin_ = 0;
-  std::string first_bytes_;  // of the peer, for words about what is not TLS
+  // Of the peer, while shaking hands, for words about what went wrong: the first bytes, and the last that were read.
+  std::string first_bytes_;
+  std::array<uint8_t, 7> last_read_{};
   absl::Status verify_status_;
   TlsFailure failure_;
 };

@@ -153,7 +153,7 @@ TEST(ConfigListTest, PublicNames) {
        {std::string(), std::string("."), std::string("a."), std::string(".a"), std::string("a..b"), std::string("-a.b"),
         std::string("a-.b"), std::string("a b"), std::string("1.2.3.4"), std::string("1"), std::string("a.0x"),
         std::string("a.0XfF"), label63 + "a", std::string("*.example"), std::string("::1"),
-        label63 + "." + label63 + "." + label63 + "." + label63}) {
+        fmt::format("{0}.{0}.{0}.{0}", label63)}) {
     EXPECT_FALSE(IsValidPublicName(bad)) << bad;
   }
 }

@@ -77,7 +77,7 @@ class TlsEngineTest : public ::testing::Test {
     return store->PublishedList();
   }
 
-  void UseClient(TlsClientOptions options) {
+  void UseClient(const TlsClientOptions& options) {
     auto context = TlsClientContext::Create(options);
     ASSERT_TRUE(context.ok()) << context.status();
     client_context_ = *std::move(context);
@@ -447,6 +447,20 @@ TEST_F(TlsEngineTest, WordsForWhatIsNotTls) {
   client_->FeedCiphertext(AsBytes("HTTP/1.1 400 Bad Request\r\n\r\n"));
   EXPECT_EQ(client_->Handshake(), State::kFailed);
   EXPECT_THAT(std::string(MessageOf(client_->failure().status)), HasSubstr("answered in plain HTTP"));
+}
+
+// As OpenSSL's clients do when they do not trust the certificate.
+TEST_F(TlsEngineTest, AlertInTheClearIsReadAfterTheServersFlight) {
+  Connect({.host = kInner});
+  ASSERT_EQ(client_->Handshake(), State::kWant);
+  const Bytes hello = client_->TakeOutput();
+  for (const size_t piece : {SIZE_MAX, size_t{1}}) {
+    Connect({.host = kInner});
+    ASSERT_EQ(Deliver(*server_, hello, SIZE_MAX), State::kWant);
+    EXPECT_EQ(Deliver(*server_, {21, 3, 3, 0, 2, 2, 48}, piece), State::kFailed);
+    EXPECT_EQ(server_->failure().kind, TlsFailureKind::kAlert);
+    EXPECT_EQ(server_->failure().alert, 48);
+  }
 }
 
 TEST_F(TlsEngineTest, ContextErrorsNameTheFile) {
