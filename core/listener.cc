@@ -63,8 +63,10 @@ class Listener::State final : public OperationOwner {
   Timer retry_;
 };
 
-absl::StatusOr<Listener> Listener::Open(Reactor& reactor, const SocketAddress& address, bool share_port,
-                                        Accepted accepted) {
+namespace {
+
+// A descriptor that listens on `address`.
+absl::StatusOr<int> OpenListening(Reactor& reactor, const SocketAddress& address, bool share_port) {
   int descriptor = -1;
   IoError error = reactor.backend().OpenStream(address.family(), descriptor);
   if (error == IoError::kOk) {
@@ -72,7 +74,24 @@ absl::StatusOr<Listener> Listener::Open(Reactor& reactor, const SocketAddress& a
     if (error != IoError::kOk) reactor.backend().Close(descriptor);
   }
   if (error != IoError::kOk) return ToStatus(error, fmt::format("listen on {}", address.ToString()));
-  return Listener(new State(reactor, descriptor, std::move(accepted)));
+  return descriptor;
+}
+
+}  // namespace
+
+absl::StatusOr<SocketAddress> Listener::Probe(Reactor& reactor, const SocketAddress& address) {
+  const auto descriptor = OpenListening(reactor, address, false);
+  if (!descriptor.ok()) return descriptor.status();
+  const SocketAddress bound = reactor.backend().LocalAddress(*descriptor);
+  reactor.backend().Close(*descriptor);
+  return bound;
+}
+
+absl::StatusOr<Listener> Listener::Open(Reactor& reactor, const SocketAddress& address, bool share_port,
+                                        Accepted accepted) {
+  const auto descriptor = OpenListening(reactor, address, share_port);
+  if (!descriptor.ok()) return descriptor.status();
+  return Listener(new State(reactor, *descriptor, std::move(accepted)));
 }
 
 Listener& Listener::operator=(Listener&& other) noexcept {

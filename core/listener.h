@@ -20,6 +20,9 @@ class Listener {
   // kernel spreads connections over them. Fails with the kernel's reason, naming the address.
   [[nodiscard]] static absl::StatusOr<Listener> Open(Reactor& reactor, const SocketAddress& address, bool share_port,
                                                      Accepted accepted);
+  // Whether `address` could be listened on by this process alone: the address with its port, which is a free one where
+  // port 0 was asked for, or the kernel's reason. Nothing is left open.
+  [[nodiscard]] static absl::StatusOr<SocketAddress> Probe(Reactor& reactor, const SocketAddress& address);
   Listener() = default;
   Listener(Listener&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
   Listener& operator=(Listener&& other) noexcept;

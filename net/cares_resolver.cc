@@ -56,9 +56,9 @@ absl::StatusOr<std::unique_ptr<CaresResolver>> CaresResolver::Create(core::React
 }
 
 CaresResolver::CaresResolver(core::Reactor& reactor, CaresOptions options)
-    : reactor_(reactor), options_(std::move(options)), timer_(reactor.timers(), [this] {
-        Process(ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-      }) {}
+    : reactor_(reactor),
+      options_(std::move(options)),
+      timer_(reactor.timers(), [this] { Process(ARES_SOCKET_BAD, ARES_SOCKET_BAD); }) {}
 
 absl::Status CaresResolver::Open() {
   ares_options wanted = {};

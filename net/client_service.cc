@@ -93,12 +93,13 @@ absl::Status ClientService::Start() {
   });
   shared_.services[reactor().index()] = this;
 
-  for (const ListenSpec& spec : config.listen) {
-    TUNNEL_RETURN_IF_ERROR(
-        Listen(spec, group_.size() > 1, [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
-          (void)peer;
-          OnAccepted(spec, std::move(socket));
-        }));
+  for (size_t i = 0; i < config.listen.size(); ++i) {
+    const ListenSpec& spec = config.listen[i];
+    TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
+                                  [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+                                    (void)peer;
+                                    OnAccepted(spec, std::move(socket));
+                                  }));
   }
   // The channels go round the cores; their numbers count over the process.
   unsigned number = 0;
@@ -155,10 +156,6 @@ absl::StatusOr<std::unique_ptr<ClientShared>> ClientShared::Prepare(const Config
   // Made again on each core; here only to fail before anything runs.
   if (auto context = MakeContext(config, false); !context.ok()) return context.status();
   if (auto endpoints = Endpoints(config); !endpoints.ok()) return endpoints.status();
-  if (config.fallback) {
-    spdlog::warn("-fallback: channels are dialled WITHOUT ECH; everyone on the path reads the name {}",
-                 config.server_host);
-  }
   return std::make_unique<ClientShared>(config, threads);
 }
 

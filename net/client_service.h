@@ -25,10 +25,12 @@ class ClientShared {
   const Config& config;
   // Channels up on each core: written by that core, read by one that has none and looks where to send a connection.
   std::vector<std::atomic<unsigned>> up;
+  // Where each of config.listen is bound: core 0 says it before the others listen.
+  std::vector<core::SocketAddress> bound;
   // Used on their own core only.
   std::vector<ClientService*> services;
 
-  ClientShared(const Config& c, unsigned threads) : config(c), up(threads), services(threads) {}
+  ClientShared(const Config& c, unsigned threads) : config(c), up(threads), bound(c.listen.size()), services(threads) {}
 };
 
 [[nodiscard]] absl::StatusOr<std::unique_ptr<TunnelService>> MakeClientService(core::Reactor& reactor,

@@ -10,15 +10,22 @@ TunnelService::TunnelService(core::Reactor& reactor)
   relays_.SetEmptied([this] { CheckIdle(); });
 }
 
-absl::Status TunnelService::Listen(const ListenSpec& spec, bool share_port, core::Listener::Accepted accepted) {
-  auto listener = core::Listener::Open(reactor_, spec.address, share_port, std::move(accepted));
-  if (!listener.ok()) return Annotate(listener.status(), "-l {}", spec.description);
-  if (reactor_.index() == 0) {
-    std::string text = spec.description;
-    if (spec.address.port() == 0) text += fmt::format(" (port {})", listener->local_address().port());
-    spdlog::info("listening on {}", text);
+absl::Status TunnelService::Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
+                                   core::Listener::Accepted accepted) {
+  const bool first = reactor_.index() == 0;
+  if (first) {
+    // SO_REUSEPORT would let a second process of the same user share the port unnoticed, so it is tried without first.
+    auto free = core::Listener::Probe(reactor_, spec.address);
+    if (!free.ok()) return Annotate(free.status(), "-l {}", spec.description);
+    bound = *free;
   }
+  auto listener = core::Listener::Open(reactor_, bound, share_port, std::move(accepted));
+  if (!listener.ok()) return Annotate(listener.status(), "-l {}", spec.description);
   listeners_.push_back(*std::move(listener));
+  if (first) {
+    const std::string port = spec.address.port() == 0 ? fmt::format(" (port {})", bound.port()) : std::string();
+    spdlog::info("listening on {}{}", spec.description, port);
+  }
   return absl::OkStatus();
 }
 

@@ -25,8 +25,10 @@ class TunnelService : public core::CoreService {
   [[nodiscard]] virtual absl::Status Reload() { return absl::OkStatus(); }
 
  protected:
-  // Listens for `spec` on this core; `accepted` gets each connection.
-  [[nodiscard]] absl::Status Listen(const ListenSpec& spec, bool share_port, core::Listener::Accepted accepted);
+  // Listens for `spec` on this core; `accepted` gets each connection. Core 0 comes first: it fails when the port is
+  // taken, and stores in `bound` the address that the other cores share with it.
+  [[nodiscard]] absl::Status Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
+                                    core::Listener::Accepted accepted);
   // Starts saying goodbye on every channel.
   virtual void CloseChannels() = 0;
   [[nodiscard]] virtual bool HasChannels() const = 0;

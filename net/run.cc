@@ -96,19 +96,26 @@ class WithSignals final : public core::CoreService {
 
 }  // namespace
 
-absl::Status RunTunnel(const Config& config) {
+absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared) {
   unsigned threads = config.threads == 0 ? core::UsableCores() : config.threads;
   std::unique_ptr<ServerShared> server;
   std::unique_ptr<ClientShared> client;
   if (config.is_server()) {
-    auto prepared = ServerShared::Prepare(config);
-    if (!prepared.ok()) return prepared.status();
-    server = *std::move(prepared);
+    auto shared = ServerShared::Prepare(config);
+    if (!shared.ok()) return shared.status();
+    server = *std::move(shared);
   } else {
-    auto prepared = ClientShared::Prepare(config, threads);
-    if (!prepared.ok()) return prepared.status();
-    client = *std::move(prepared);
+    auto shared = ClientShared::Prepare(config, threads);
+    if (!shared.ok()) return shared.status();
+    client = *std::move(shared);
     threads = client->threads();
+  }
+  // Nothing is logged before this: what is wrong with the input is one line and no more.
+  prepared();
+  if (server != nullptr) LogIdentity(server->identity);
+  if (client != nullptr && config.fallback) {
+    spdlog::warn("-fallback: channels are dialled WITHOUT ECH; everyone on the path reads the name {}",
+                 config.server_host);
   }
   core::ReactorGroup group(config.reactor, threads);
   Program program(group);

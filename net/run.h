@@ -1,6 +1,8 @@
 // The program between its command line and its end.
 #pragma once
 
+#include <absl/functional/any_invocable.h>
+
 #include "core/status.h"
 #include "net/config.h"
 
@@ -10,6 +12,6 @@ namespace tunnel::net {
 // one: at once). Signals must be blocked already (core::BlockSignals). Fails, before anything was served, with
 // kInvalidArgument or kNotFound when a file, key, certificate or ECHConfigList is not what it must be, with another
 // code when the system refuses (a port in use).
-[[nodiscard]] absl::Status RunTunnel(const Config& config);
+[[nodiscard]] absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared);
 
 }  // namespace tunnel::net

@@ -21,7 +21,8 @@ std::chrono::system_clock::time_point WallTime(int64_t seconds) {
 std::vector<std::string> NamesToCertify(const Config& config) {
   std::set<std::string> names(config.names.begin(), config.names.end());
   names.insert(config.ech_public_name);
-  for (const ListenSpec& spec : config.listen) {
+  for (size_t i = 0; i < config.listen.size(); ++i) {
+    const ListenSpec& spec = config.listen[i];
     const std::string ip = spec.address.ip();
     if (ip == "0.0.0.0" || ip == "::") {
       names.insert("127.0.0.1");
@@ -54,7 +55,8 @@ absl::StatusOr<ServerIdentity> LoadIdentity(const Config& config) {
     auto kept = LoadOrMakeCertificate(config.state_directory, names, now);
     if (!kept.ok()) return Annotate(kept.status(), "-state {}", config.state_directory);
     if (kept->made) {
-      spdlog::info("made a certificate: {} ({})", kept->certificate_file.string(), kept->why_made);
+      identity.notes.push_back(
+          fmt::format("made a certificate: {} ({})", kept->certificate_file.string(), kept->why_made));
     }
     identity.certificate_file = kept->certificate_file;
     identity.key_file = kept->key_file;
@@ -63,15 +65,21 @@ absl::StatusOr<ServerIdentity> LoadIdentity(const Config& config) {
   auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, {"http/1.1"});
   if (!context.ok()) return Annotate(context.status(), "-cert, -key");
   identity.names = config.names.empty() ? (*context)->names() : config.names;
-  spdlog::info("certificate {}: pin {}", identity.certificate_file, FormatPin((*context)->pin()));
+  identity.notes.push_back(fmt::format("certificate {}: {}", identity.certificate_file, FormatPin((*context)->pin())));
 
   auto keys = ech::KeyStore::LoadOrCreate(config.ech_key_directory, config.ech_public_name, now);
   if (!keys.ok()) return Annotate(keys.status(), "-ech-keys {}", config.ech_key_directory);
-  for (const std::string& warning : keys->warnings()) spdlog::warn("{}", warning);
-  spdlog::info("ECH keys: {} in {}, outer name {}{}", keys->keys().size(), config.ech_key_directory,
-               keys->newest().public_name(), keys->created_first_key() ? ", first one made now" : "");
+  identity.warnings = keys->warnings();
+  identity.notes.push_back(fmt::format("ECH keys: {} in {}, outer name {}{}", keys->keys().size(),
+                                       config.ech_key_directory, keys->newest().public_name(),
+                                       keys->created_first_key() ? ", first one made now" : ""));
   identity.ech_keys = std::make_shared<const ech::KeyStore>(*std::move(keys));
   return identity;
+}
+
+void LogIdentity(const ServerIdentity& identity) {
+  for (const std::string& note : identity.notes) spdlog::info("{}", note);
+  for (const std::string& warning : identity.warnings) spdlog::warn("{}", warning);
 }
 
 absl::StatusOr<std::unique_ptr<ServerShared>> ServerShared::Prepare(const Config& config) {
@@ -106,12 +114,13 @@ class ServerService final : public TunnelService {
     }
     server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
-    for (const ListenSpec& spec : config.listen) {
-      TUNNEL_RETURN_IF_ERROR(
-          Listen(spec, group_.size() > 1, [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
-            (void)peer;
-            server_->OnAccepted(spec, std::move(socket));
-          }));
+    for (size_t i = 0; i < config.listen.size(); ++i) {
+      const ListenSpec& spec = config.listen[i];
+      TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
+                                    [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
+                                      (void)peer;
+                                      server_->OnAccepted(spec, std::move(socket));
+                                    }));
     }
     return absl::OkStatus();
   }
@@ -119,6 +128,7 @@ class ServerService final : public TunnelService {
   absl::Status Reload() override {
     auto identity = LoadIdentity(shared_.config);
     if (!identity.ok()) return identity.status();
+    if (reactor().index() == 0) LogIdentity(*identity);
     ServerParts parts{.config = shared_.config};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
     server_->SetTls(parts.tls, std::move(parts.ech_config_list));

@@ -16,10 +16,12 @@ struct ServerIdentity {
   std::string certificate_file;
   std::string key_file;
   std::vector<std::string> names;
+  std::vector<std::string> notes;     // for the log
+  std::vector<std::string> warnings;  // for the log
   std::shared_ptr<const ech::KeyStore> ech_keys;
 };
 
-// What the cores of a server share; constant after Prepare().
+// What the cores of a server share; constant after Prepare(), but for `bound`.
 class ServerShared {
  public:
   // Reads, or makes and keeps, the certificate and the ECH keys. Fails naming the file or flag at fault.
@@ -27,11 +29,16 @@ class ServerShared {
 
   const Config& config;
   ServerIdentity identity;
-  explicit ServerShared(const Config& c) : config(c) {}
+  // Where each of config.listen is bound: core 0 says it before the others listen.
+  std::vector<core::SocketAddress> bound;
+  explicit ServerShared(const Config& c) : config(c), bound(c.listen.size()) {}
 };
 
 // Reads what Prepare() reads, again. Any thread.
 [[nodiscard]] absl::StatusOr<ServerIdentity> LoadIdentity(const Config& config);
+
+// Says which certificate and keys are in use.
+void LogIdentity(const ServerIdentity& identity);
 
 [[nodiscard]] absl::StatusOr<std::unique_ptr<TunnelService>> MakeServerService(core::Reactor& reactor,
                                                                                ServerShared& shared,

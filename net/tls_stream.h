@@ -72,7 +72,7 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   bool paused_ = true;
   core::Slice read_room_;  // where plaintext goes; what is delivered are slices of it
   core::Slice unsent_;     // small writes of this turn, to share a record
-  bool full_ = false;  // the handler saw writable() false and has not been told otherwise
+  bool full_ = false;      // the handler saw writable() false and has not been told otherwise
   bool socket_ended_ = false;
   bool peer_finished_ = false;
   bool end_delivered_ = false;
