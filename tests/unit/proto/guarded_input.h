@@ -1,0 +1,75 @@
+// Memory whose end lies flush against an inaccessible page, so that a codec that reads or writes one byte past its
+// input faults in every build.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/check.h"
+
+namespace tunnel::proto {
+
+class GuardedInput {
+ public:
+  explicit GuardedInput(size_t capacity_bytes = 4096) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    bytes_ = (capacity_bytes + page - 1) / page * page;
+    mapped_ = bytes_ + page;
+    void* at = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TUNNEL_CHECK(at != MAP_FAILED);
+    base_ = static_cast<uint8_t*>(at);
+    TUNNEL_CHECK(mprotect(base_ + bytes_, page, PROT_NONE) == 0);
+  }
+  ~GuardedInput() { munmap(base_, mapped_); }
+  GuardedInput(const GuardedInput&) = delete;
+  GuardedInput& operator=(const GuardedInput&) = delete;
+
+  // Copies `input` flush against the guard page. What was placed before is overwritten, so that a view kept for too
+  // long shows as a wrong result.
+  std::span<uint8_t> Place(std::span<const uint8_t> input) {
+    TUNNEL_CHECK(input.size() <= bytes_);
+    if (last_ > 0) std::memset(base_ + bytes_ - last_, 0xEE, last_);
+    last_ = input.size();
+    uint8_t* to = base_ + bytes_ - input.size();
+    if (!input.empty()) std::memcpy(to, input.data(), input.size());
+    return {to, input.size()};
+  }
+  std::span<uint8_t> Place(std::string_view input) {
+    return Place({reinterpret_cast<const uint8_t*>(input.data()), input.size()});
+  }
+
+ private:
+  uint8_t* base_;
+  size_t bytes_;
+  size_t mapped_;
+  size_t last_ = 0;
+};
+
+// Calls feed(piece) for `input` cut into pieces of `piece_bytes` (0: one piece), each against a guard page and gone
+// when the next is fed.
+template <typename F>
+void FeedInPieces(std::string_view input, size_t piece_bytes, F&& feed) {
+  if (piece_bytes == 0) piece_bytes = input.size() + 1;
+  GuardedInput guarded(input.size() + 1);
+  do {
+    const auto piece = input.substr(0, piece_bytes);
+    input.remove_prefix(piece.size());
+    feed(guarded.Place(piece));
+  } while (!input.empty());
+}
+
+inline std::string AsString(std::span<const uint8_t> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+inline std::span<const uint8_t> AsBytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+}  // namespace tunnel::proto
