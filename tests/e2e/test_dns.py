@@ -96,7 +96,7 @@ def test_resolver_unreachable(lab):
     ("cut short", base64.b64encode(Key(PUBLIC).config_list[:-4]).decode()),
     ("of a version nobody knows", base64.b64encode(bytes.fromhex("0008fe0a000400000000")).decode()),
     ("empty list", "AAA="),
-])
+], ids=["no-ech", "cut-short", "unknown-version", "empty-list"])
 def test_no_usable_record(lab, name, ech):
     server = lab.server()
     relay = lab.relay(server.port)

@@ -1,0 +1,157 @@
+#include "tools/verbs.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <iterator>
+#include <string_view>
+#include <vector>
+
+#include "ech/key_store.h"
+#include "ech/pem.h"
+#include "proto/https_record.h"
+#include "tools/flag_parser.h"
+#include "tools/flag_values.h"
+
+namespace tunnel::tools {
+namespace {
+
+constexpr FlagSpec kPublicName = {.name = "public-name", .argument = "NAME"};
+constexpr FlagSpec kOut = {.name = "out", .argument = "DIR"};
+constexpr FlagSpec kName = {.name = "name", .argument = "NAME"};
+constexpr FlagSpec kHelp = {.name = "h", .repeatable = true};
+constexpr FlagSpec kLongHelp = {.name = "help", .repeatable = true};
+
+constexpr std::string_view kKeygenHelp =
+    "ech-tunnel ech-keygen -public-name NAME -out DIR [-name NAME]\n"
+    "\n"
+    "Makes an ECH key and prints the ECHConfigList in base64 (for -ech-config), the DNS record that publishes it, and "
+    "the\n"
+    "file that holds the key. A server that is given DIR as -ech-keys publishes its newest key and accepts all of "
+    "them.\n"
+    "\n"
+    "  -public-name NAME   the outer name, which everyone sees instead of the server's own; the server's certificate\n"
+    "                      should be valid for it too, so that clients with an old key can be told the new one\n"
+    "  -out DIR            where the key file goes; made when it is not there\n"
+    "  -name NAME          the server's own name, as the owner of the DNS record; @ (the zone itself) without it\n";
+
+constexpr std::string_view kVersionHelp =
+    "ech-tunnel version\n"
+    "\n"
+    "Prints the version of the program, of what it was built with, and what the kernel grants it.\n";
+
+bool WantsHelp(const std::vector<GivenFlag>& given) {
+  return std::ranges::any_of(given, [](const GivenFlag& flag) {
+    return (flag.spec == &kHelp || flag.spec == &kLongHelp) && flag.value == "true";
+  });
+}
+
+// The value given for `spec`; empty when there is none.
+std::string ValueOf(const std::vector<GivenFlag>& given, const FlagSpec& spec) {
+  const auto found = std::ranges::find_if(given, [&](const GivenFlag& flag) { return flag.spec == &spec; });
+  return found == given.end() ? "" : found->value;
+}
+
+std::vector<uint8_t> TakenIds(const ech::KeyStore& store) {
+  std::vector<uint8_t> ids;
+  for (const ech::EchKey& key : store.keys()) {
+    for (const ech::EchConfig& config : key.configs()) ids.push_back(config.config_id);
+  }
+  return ids;
+}
+
+absl::StatusOr<std::string> Keygen(std::span<const std::string> args) {
+  const std::array<const FlagSpec*, 5> specs = {&kPublicName, &kOut, &kName, &kHelp, &kLongHelp};
+  const absl::StatusOr<std::vector<GivenFlag>> given = SplitArguments(args, specs);
+  if (!given.ok()) return Annotate(given.status(), "ech-keygen");
+  if (WantsHelp(*given)) return std::string(kKeygenHelp);
+  const std::string public_name = LowerCase(ValueOf(*given, kPublicName));
+  const std::string directory = ValueOf(*given, kOut);
+  const std::string name = LowerCase(ValueOf(*given, kName));
+  if (!ech::IsValidPublicName(public_name)) {
+    return InvalidArgument("ech-keygen: -public-name {}: expected a host name, which others will see",
+                           Quoted(public_name));
+  }
+  if (directory.empty()) return InvalidArgument("ech-keygen: -out \"\": expected a directory for the key file");
+  if (!name.empty() && !IsDomainName(name)) {
+    return InvalidArgument("ech-keygen: -name {}: expected a domain name", Quoted(name));
+  }
+
+  // A key next to keys must be one that a server can load together with them.
+  std::vector<uint8_t> taken;
+  const absl::StatusOr<ech::KeyStore> store = ech::KeyStore::Load(directory);
+  if (store.ok()) {
+    if (store->keys().size() >= ech::kKeyLimit) {
+      return InvalidArgument(
+          "ech-keygen: -out {}: expected room for a key, and there are {}, which is the most a server "
+          "takes; remove old ones",
+          Quoted(directory), store->keys().size());
+    }
+    taken = TakenIds(*store);
+  } else if (store.status().code() != absl::StatusCode::kNotFound) {
+    return Annotate(store.status(), "ech-keygen: -out");
+  }
+
+  const absl::StatusOr<ech::EchKey> key =
+      ech::GenerateKey(public_name, ech::kDefaultMaximumNameLength, taken, std::chrono::system_clock::now());
+  if (!key.ok()) return Annotate(key.status(), "ech-keygen");
+  const std::filesystem::path path = std::filesystem::path(directory) / ech::KeyFileName(*key);
+  if (const absl::Status saved = ech::SaveKey(*key, path); !saved.ok()) {
+    // A directory that cannot be written is the system's refusal.
+    return Unavailable("ech-keygen: {}", OneLine(MessageOf(saved)));
+  }
+  const std::vector<uint8_t> list = key->ConfigListBytes();
+  const std::string base64 = ech::EncodeBase64(list);
+  const std::string record = proto::FormatHttpsRecord({.priority = 1, .target = ".", .ech = list}, base64);
+  return fmt::format("ECHConfigList: {}\nDNS record: {} 3600 IN HTTPS {}\nKey file: {}\n", base64,
+                     name.empty() ? "@" : fmt::format("{}.", name), record, path.string());
+}
+
+absl::StatusOr<std::string> Version(std::span<const std::string> args) {
+  const std::array<const FlagSpec*, 2> specs = {&kHelp, &kLongHelp};
+  const absl::StatusOr<std::vector<GivenFlag>> given = SplitArguments(args, specs);
+  if (!given.ok()) return Annotate(given.status(), "version");
+  return WantsHelp(*given) ? std::string(kVersionHelp) : VersionText();
+}
+
+struct Verb {
+  std::string_view name;
+  absl::StatusOr<std::string> (*run)(std::span<const std::string> args);
+};
+
+constexpr std::array<Verb, 2> kVerbs = {{{"ech-keygen", Keygen}, {"version", Version}}};
+
+}  // namespace
+
+bool HasVerb(std::span<const std::string> args) { return !args.empty() && !args[0].starts_with('-'); }
+
+absl::StatusOr<std::string> RunVerb(std::span<const std::string> args) {
+  const std::string_view name = args.empty() ? std::string_view() : args[0];
+  std::vector<std::string_view> names;
+  for (const Verb& verb : kVerbs) {
+    if (verb.name != name) {
+      names.push_back(verb.name);
+      continue;
+    }
+    absl::StatusOr<std::string> output = verb.run(args.subspan(1));
+    if (!output.ok()) return MakeStatus(output.status().code(), "{}", OneLine(MessageOf(output.status())));
+    return output;
+  }
+  return InvalidArgument("unknown verb {}: expected {}, or flags (see -h){}", Quoted(name), fmt::join(names, " or "),
+                         DidYouMean(name, names, ""));
+}
+
+int ExitStatusOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+}  // namespace tunnel::tools
