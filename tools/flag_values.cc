@@ -312,8 +312,8 @@ absl::StatusOr<net::TargetRule> ParseTargetRule(std::string_view text) {
         ":first-last where not every port is meant",
         Quoted(text));
   }
-  if (parts->ports && !SetRulePorts(*parts->ports, rule)) {
-    return InvalidArgument("{}: expected a port or first-last, from 1 to 65535, after the colon", Quoted(text));
+  if (parts->ports && *parts->ports != "*" && !SetRulePorts(*parts->ports, rule)) {
+    return InvalidArgument("{}: expected a port, first-last (1 to 65535) or * after the colon", Quoted(text));
   }
   return rule;
 }

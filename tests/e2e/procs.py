@@ -13,15 +13,21 @@ REPORTS = re.compile(r"ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: Thr
                      r"SUMMARY: \w+Sanitizer")
 
 
+handed_out = set()
+
+
 def free_port():
-    """A port nobody listens on. Below the range the kernel picks from, so that no outgoing connection takes it, and
-    from a slice of its own per test worker, so that two workers do not race for one."""
+    """A port nobody listens on, another one every time. Below the range the kernel picks from, so that no outgoing
+    connection takes it, and from a slice of its own per test worker, so that two workers do not race for one."""
     worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "gw0")) or 0) % 12
     while True:
         port = random.randrange(20000 + worker * 1000, 21000 + worker * 1000)
+        if port in handed_out:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
+                handed_out.add(port)
                 return port
             except OSError:
                 continue
@@ -31,7 +37,7 @@ class Process:
     def __init__(self, argv, log_path, env=None):
         self.argv = [str(argument) for argument in argv]
         self.log_path = log_path
-        clean = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        clean = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and not key.startswith("ECH_TUNNEL_")}
         with open(log_path, "wb") as log:
             self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                           env={**clean, **(env or {})}, start_new_session=True)

@@ -31,7 +31,7 @@ CASES = {
     "port too large": (["-l", "wss://127.0.0.1:65536/"], "-l", "65536"),
     "no port": (["-l", "proxy://127.0.0.1"], "-l", "proxy://127.0.0.1"),
     "IPv6 without brackets": (["-l", "proxy://::1:1080"], "-l", "::1:1080"),
-    "forward without a target": (["-l", "tcp://127.0.0.1:1", "-f", "wss://secret.test/"], "-l", "tcp://127.0.0.1:1"),
+    "forward without a target": (["-l", "tcp://127.0.0.1:1", "-f", "wss://secret.test/"], "-l", "127.0.0.1:1"),
     "server that is not a URL": (["-l", "proxy://127.0.0.1:1", "-f", "secret.test"], "-f", "secret.test"),
     "server by plain ws": (["-l", "proxy://127.0.0.1:1", "-f", "http://secret.test/"], "-f", "http://secret.test/"),
     "bad pinned address": ([*CLIENT[:4], "-ip", "127.0.0.1,nonsense"], "-ip", "nonsense"),

@@ -202,9 +202,9 @@ INSTANTIATE_TEST_SUITE_P(
         {kServer + "-allow-target ::1",
          "-allow-target \"::1\": expected IPv6 in brackets, as [::1], [::1]:443 or [fd00::]/8"},
         {kServer + "-deny-target a.example:0",
-         "-deny-target \"a.example:0\": expected a port or first-last, from 1 to 65535, after the colon"},
+         "-deny-target \"a.example:0\": expected a port, first-last (1 to 65535) or * after the colon"},
         {kServer + "-deny-target a.example:90-80",
-         "-deny-target \"a.example:90-80\": expected a port or first-last, from 1 to 65535, after the colon"},
+         "-deny-target \"a.example:90-80\": expected a port, first-last (1 to 65535) or * after the colon"},
         {kServer + "-deny-target 10.0.0.0/8,1.2.3",
          "-deny-target \"1.2.3\": expected a range such as 10.0.0.0/8 or [fd00::]/8, an address, a name, *.suffix or "
          "*, "
