@@ -75,9 +75,9 @@ core::Task<absl::StatusOr<std::vector<uint8_t>>> DohClient::Query(std::string na
   question.parameter = fmt::format("dns={}", proto::Base64UrlEncode(*message));
 
   using Response = std::vector<uint8_t>;
-  core::Task<RaceOutcome<Response>> race =
-      StaggeredRace<Response>([this, &question](size_t number) { return Ask(&servers_[number], &question); },
-                              servers_.size(), RaceLimits{.delay = options_.hedge_delay, .limit = options_.query_limit});
+  core::Task<RaceOutcome<Response>> race = StaggeredRace<Response>(
+      [this, &question](size_t number) { return Ask(&servers_[number], &question); }, servers_.size(),
+      RaceLimits{.delay = options_.hedge_delay, .limit = options_.query_limit});
   RaceOutcome<Response> outcome = co_await std::move(race);
   if (outcome.winner.has_value()) co_return std::move(*outcome.winner);
   if (!outcome.interruption.ok()) co_return outcome.interruption;

@@ -19,7 +19,8 @@ class ResponseReader {
   // Takes what was received. False once the response is whole; what follows it is ignored.
   [[nodiscard]] absl::StatusOr<bool> Feed(std::string_view data) {
     received_bytes_ += data.size();
-    if (received_bytes_ > kDohMaxBodyBytes + kDohMaxOverheadBytes) return ProtocolError("more bytes than an answer has");
+    if (received_bytes_ > kDohMaxBodyBytes + kDohMaxOverheadBytes)
+      return ProtocolError("more bytes than an answer has");
     if (in_body_) return FeedBody(data);
     head_.append(data);
     while (true) {

@@ -104,9 +104,9 @@ struct DohHttp2::Callbacks {
 };
 
 DohHttp2::DohHttp2(core::Reactor& reactor, std::unique_ptr<ByteStream> stream)
-    : reactor_(reactor), stream_(std::move(stream)), idle_(reactor.timers(), [this] {
-        CloseInOrder(Unavailable("the connection was idle"));
-      }) {
+    : reactor_(reactor),
+      stream_(std::move(stream)),
+      idle_(reactor.timers(), [this] { CloseInOrder(Unavailable("the connection was idle")); }) {
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_option* option = nullptr;
   // What fails in here is memory alone, on which we end as everywhere.
