@@ -7,7 +7,6 @@ namespace tunnel::net {
 namespace {
 
 using core::SocketAddress;
-using proto::DnsQuery;
 using proto::DnsRcode;
 using proto::DnsResponse;
 using proto::DnsType;

@@ -241,7 +241,7 @@ TEST_P(DohProtocolTest, AnswersManyAtOnce) {
 
 class DohHttp1Test : public DohClientTest {
  protected:
-  absl::StatusOr<std::vector<uint8_t>> QueryRaw(std::function<std::string(const std::string& body)> raw) {
+  absl::StatusOr<std::vector<uint8_t>> QueryRaw(const std::function<std::string(const std::string& body)>& raw) {
     endpoints_.clear();
     Add(
         "dns.example",

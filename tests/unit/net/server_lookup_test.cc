@@ -79,6 +79,7 @@ class ServerLookupTest : public testing::Test {
   ServerAnswer LookUp() { return RunTask(*reactor_, LookUpServer(dns_, question_)); }
   static std::vector<std::string> Texts(const ServerAnswer& answer) {
     std::vector<std::string> texts;
+    texts.reserve(answer.addresses.size());
     for (const core::SocketAddress& address : answer.addresses) texts.push_back(address.ToString());
     return texts;
   }
