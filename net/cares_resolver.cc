@@ -70,8 +70,13 @@ absl::Status CaresResolver::Open() {
     static_cast<CaresResolver*>(self)->OnSocketState(descriptor, readable != 0, writable != 0);
   };
   wanted.sock_state_cb_data = this;
-  int result = ares_init_options(&channel_, &wanted,
-                                 ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB);
+  int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
+#ifdef ARES_OPT_QUERY_CACHE
+  // Newer versions keep answers too, for longer than our cache_limit.
+  wanted.qcache_max_ttl = 0;
+  mask |= ARES_OPT_QUERY_CACHE;
+#endif
+  int result = ares_init_options(&channel_, &wanted, mask);
   if (result != ARES_SUCCESS) {
     channel_ = nullptr;
     return Internal("c-ares: {}", ares_strerror(result));
@@ -150,7 +155,7 @@ void CaresResolver::OnResult(Lookup& lookup, int status, const ares_addrinfo* re
       addresses.push_back(address);
       ttl_seconds = std::min(ttl_seconds, node->ai_ttl);
     }
-    addresses = OrderForDialling(std::move(addresses));
+    addresses = OrderForDialling(addresses);
     if (addresses.empty()) status = ARES_ENODATA;
     if (!addresses.empty()) Remember(lookup.host, addresses, std::chrono::seconds(ttl_seconds));
   }

@@ -6,7 +6,7 @@ namespace tunnel::net {
 
 using core::SocketAddress;
 
-std::vector<SocketAddress> OrderForDialling(std::vector<SocketAddress> addresses) {
+std::vector<SocketAddress> OrderForDialling(const std::vector<SocketAddress>& addresses) {
   std::vector<SocketAddress> v6;
   std::vector<SocketAddress> v4;
   for (const SocketAddress& address : addresses) {

@@ -26,6 +26,6 @@ class Resolver {
 
 // Sorts for ConnectRace: IPv6 first, then the families alternate (RFC 8305 section 4, a First Address Family Count of
 // 1). Within a family the order stays; addresses that were there before are dropped.
-[[nodiscard]] std::vector<core::SocketAddress> OrderForDialling(std::vector<core::SocketAddress> addresses);
+[[nodiscard]] std::vector<core::SocketAddress> OrderForDialling(const std::vector<core::SocketAddress>& addresses);
 
 }  // namespace tunnel::net

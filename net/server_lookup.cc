@@ -45,7 +45,8 @@ core::Task<void> Collect(core::Task<T> task, std::optional<T>* result, core::Eve
 
 template <typename A, typename B>
 core::Task<std::pair<A, B>> Both(core::Task<A> first, core::Task<B> second) {
-  core::Scope scope((co_await core::CurrentTask()).reactor());
+  core::TaskContext& context = co_await core::CurrentTask();
+  core::Scope scope(context.reactor());
   core::Event changed;
   std::optional<A> a;
   std::optional<B> b;
@@ -199,7 +200,7 @@ void FillAddresses(const absl::StatusOr<Addresses>& found, const HttpsRecord* se
   }
   answer.addresses.reserve(addresses.size());
   for (const proto::IpAddress& address : addresses) answer.addresses.push_back(WithPort(address, answer.port));
-  answer.addresses = OrderForDialling(std::move(answer.addresses));
+  answer.addresses = OrderForDialling(answer.addresses);
 }
 
 core::Task<absl::StatusOr<Services>> NoServices() { co_return Services(); }

@@ -63,7 +63,8 @@ core::Task<void> RunAttempt(Race<Result>* race, size_t number, core::Task<absl::
 template <typename Result>
 core::Task<RaceOutcome<Result>> StaggeredRace(
     absl::AnyInvocable<core::Task<absl::StatusOr<Result>>(size_t number)> start, size_t count, RaceLimits limits) {
-  core::Reactor& reactor = (co_await core::CurrentTask()).reactor();
+  core::TaskContext& context = co_await core::CurrentTask();
+  core::Reactor& reactor = context.reactor();
   RaceOutcome<Result> outcome;
   internal::Race<Result> race(reactor);
   race.failures.resize(count);
