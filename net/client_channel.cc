@@ -49,7 +49,7 @@ core::Task<void> ClientChannel::Keep() {
     // Full jitter, so that clients that lost a server together do not come back together.
     const Duration delay = context_.reactor.RandomBelow(back_off);
     if (!dialled.ok()) {
-      spdlog::warn("channel {} not up: {}; next attempt in {} ms", number_, MessageOf(dialled),
+      spdlog::warn("channel {}: dial failed: {}; next attempt in {} ms", number_, MessageOf(dialled),
                    core::ToMilliseconds(delay));
       back_off = std::min(back_off * 2, kBackOffMax);
     }
@@ -100,7 +100,7 @@ core::Task<absl::Status> ClientChannel::Dial() {
                                                  : "WITHOUT ECH (-fallback)";
       // The deadline of the dial covers the upgrade.
       std::string description = fmt::format("{}, TLSv1.3, {}", (*stream)->peer(), ech);
-      spdlog::debug("tls: {}, {}", description, engine.Describe());
+      spdlog::debug("tls: {}, {}, {}", ech, (*stream)->peer(), engine.Describe());
       if (config.has_value()) context_.reactor.counters().ech_accepted.Add();
       const absl::Status upgraded = co_await Upgrade(*std::move(stream), std::move(description));
       co_return upgraded;

@@ -1,6 +1,7 @@
 #include "net/tunnel_server.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "core/log.h"
 #include "net/doh_request.h"
@@ -13,6 +14,9 @@
 
 namespace tunnel::net {
 namespace {
+
+// For the log: channels count over the process, whatever core they are on.
+std::atomic<uint64_t> next_channel_number{1};
 
 std::string Answer(int status, std::string_view reason, std::string_view content_type, std::string_view body,
                    bool close) {
@@ -125,7 +129,8 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
     if (connection.ech_accepted) reactor_.counters().ech_accepted.Add();
     connection.transport =
         fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
-    spdlog::debug("tls: {}: {}, {}", stream->peer(), connection.transport, stream->engine().Describe());
+    spdlog::debug("tls: {}, {}, {}", connection.ech_accepted ? "ECH accepted" : "without ECH", stream->peer(),
+                  stream->engine().Describe());
     connection.stream = std::move(stream);
   }
   co_await ServeRequests(std::move(connection));
@@ -238,7 +243,7 @@ core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http
 }
 
 void TunnelServer::StartChannel(Connection connection, core::Slice received) {
-  const uint64_t number = ++channels_made_;
+  const uint64_t number = next_channel_number.fetch_add(1, std::memory_order_relaxed);
   const std::string description = fmt::format("{}, {}", connection.stream->peer(), connection.transport);
   auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream));
   Channel& started = *channel;
@@ -246,14 +251,14 @@ void TunnelServer::StartChannel(Connection connection, core::Slice received) {
       reactor_, started.socket, connector_, relays_, scope_, [this, number, description](const absl::Status& reason) {
         reactor_.counters().channels_up.Add(-1);
         reactor_.counters().channels_lost.Add();
-        spdlog::info("channel {}.{} down: {}: {}", reactor_.index(), number, description, MessageOf(reason));
+        spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
         down_.push_back(number);
         reactor_.ScheduleAttention(*this);
       });
   channels_.emplace(number, std::move(channel));
   reactor_.counters().channels_up.Add();
   reactor_.counters().channels_opened.Add();
-  spdlog::info("channel {}.{} up: {}, {}", reactor_.index(), number, description, started.carrier->protocol());
+  spdlog::info("channel {} up: {}, {}", number, description, started.carrier->protocol());
   started.socket.Start(started.carrier.get(), std::move(received));
 }
 

@@ -65,7 +65,6 @@ class TunnelServer final : core::Attention {
   TargetConnector& connector_;
   RelaySet& relays_;
   core::Scope& scope_;
-  uint64_t channels_made_ = 0;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
   std::vector<uint64_t> down_;
   absl::AnyInvocable<void()> emptied_;
