@@ -16,8 +16,8 @@ def legacy(lab):
     return lab.keep(LegacyServer(lab.pki.cert, lab.pki.key, TOKEN))
 
 
-def fallback_client(lab, legacy, **options):
-    client = lab.client(legacy.port, "-fallback", **options)
+def fallback_client(lab, legacy, *extra, **options):
+    client = lab.client(legacy.port, "-fallback", *extra, **options)
     assert "without ECH" in client.process.log() or "fallback" in client.process.log().lower()
     return client
 
@@ -66,9 +66,9 @@ def test_transfer(lab, legacy):
 
 
 def test_claim_race(lab, legacy):
-    """The stream is opened on the first channel to answer, and on that alone."""
+    """The stream is opened on the first channel to answer, and on that alone. One core: those of a core race."""
     origin = lab.origin(echo)
-    client = fallback_client(lab, legacy, channels=3)
+    client = fallback_client(lab, legacy, "-threads", "1", channels=3)
     for winner in (2, 0, 1):
         legacy.ack = lambda channel, _, winner=winner: channel.number == winner
         already = len(messages(legacy, "TCP:"))
