@@ -52,7 +52,7 @@ static_assert(kTargetConnectLimit < kOpenLimit, "the server's reason must reach 
 inline constexpr core::Duration kFlushLimit = 30s;
 // The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has
 // been silent for this long, so that an answer in progress still comes through.
-inline constexpr core::Duration kLegacyHalfCloseLimit = 5s;
+inline constexpr core::Duration kLegacyHalfCloseLimit = 2s;
 
 // --- stopping ---
 inline constexpr core::Duration kDrainLimit = 30s;

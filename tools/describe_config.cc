@@ -94,7 +94,7 @@ std::string_view BackendText(core::BackendChoice choice) {
 }  // namespace
 
 std::string DescribeConfig(const net::Config& config) {
-  Line line(config.is_server() ? "configuration: server" : "configuration: client");
+  Line line(config.is_server() ? "effective configuration: server" : "effective configuration: client");
   line.AddList("listen", config.listen,
                [](const net::ListenSpec& spec) { return proto::WithoutCredentials(spec.description); });
   line.Add("token", std::string_view(config.token.empty() ? "none" : "***"));

@@ -51,7 +51,7 @@ def check_streams(lab, streams, size):
     before = [leftovers(process) for process in ends]
     descriptors = [process.descriptors() for process in ends]
     fetch_all(client.port, origin.port, streams, size)
-    assert client.process.counters()["streams_total"] >= streams
+    assert client.process.counters()["streams_opened"] >= streams
     for process, baseline, held in zip(ends, before, descriptors):
         wait_until(lambda: leftovers(process) == baseline, what=f"{baseline}; now {leftovers(process)}")
         wait_until(lambda: process.descriptors() <= held, what=f"{held} descriptors; now {process.descriptors()}")
