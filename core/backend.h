@@ -6,6 +6,7 @@
 // delivered from Poll() only, never from inside a Start call, so no call recurses into its caller.
 #pragma once
 
+#include <absl/functional/any_invocable.h>
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -55,6 +56,7 @@ struct Operation : ListLink<BackendList> {
   bool started_ = false;
   bool cancelled_ = false;
   bool ready_ = false;
+  uint32_t ready_events_ = 0;
 };
 
 struct BackendOptions {
@@ -107,6 +109,8 @@ class Backend {
   // Fills with unpredictable bytes from the system's random source.
   virtual void FillRandom(std::span<uint8_t> out) = 0;
 
+  // Called by every Poll() between waiting and delivering, so that completions see the time that it is then.
+  void SetAfterWait(absl::AnyInvocable<void()> after_wait) { after_wait_ = std::move(after_wait); }
   // Submits what was started, waits until `deadline` (kNever: for ever; the past: not at all) for a completion or a
   // Wake(), and delivers every completion there is.
   virtual void Poll(TimePoint deadline) = 0;
@@ -115,6 +119,14 @@ class Backend {
 
   // Buffers the kernel may write into that are lent out as slices now.
   [[nodiscard]] virtual size_t receive_buffers_in_use() const = 0;
+
+ protected:
+  void AfterWait() {
+    if (after_wait_) after_wait_();
+  }
+
+ private:
+  absl::AnyInvocable<void()> after_wait_;
 };
 
 // Makes the io_uring backend, or says why the kernel will not have it (kUnavailable). `pool` must outlive it. Must be

@@ -1,5 +1,7 @@
 #include "core/descriptor_watch.h"
 
+#include <sys/epoll.h>
+
 namespace tunnel::core {
 
 class DescriptorWatch::State final : public OperationOwner {
@@ -37,13 +39,16 @@ class DescriptorWatch::State final : public OperationOwner {
     reactor().backend().Start(poll_);
   }
   void OnReady(const Completion& completion) {
-    const uint32_t events = completion.events & (wanted_ | kAlwaysReported);
+    // A descriptor that cannot be polled is reported as one in error, or nobody would learn of it.
+    const uint32_t found = completion.error == IoError::kOk ? completion.events : kError;
+    const uint32_t events = found & (wanted_ | kAlwaysReported);
     if (!orphaned() && completion.error != IoError::kCancelled && wanted_ != 0 && events != 0) ready_(events);
     if (!orphaned()) StartIfWanted();
     DeleteIfDone();
   }
 
-  static constexpr uint32_t kAlwaysReported = 0x008 | 0x010;  // EPOLLERR, EPOLLHUP
+  static constexpr uint32_t kError = EPOLLERR;
+  static constexpr uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
   Operation poll_;
   uint32_t wanted_ = 0;
   absl::AnyInvocable<void(uint32_t)> ready_;

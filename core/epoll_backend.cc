@@ -1,14 +1,16 @@
 // The epoll backend: the semantics of completions by readiness, for kernels and container runtimes that refuse
 // io_uring.
 //
-// Every descriptor is registered once, edge-triggered for both directions, when its first operation starts. Operations
+// Every socket is registered once, edge-triggered for both directions, when its first operation starts. Operations
 // that may make progress wait in `ready_`; Poll() tries each, and one that meets EAGAIN stays with its descriptor until
 // the next edge.
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <vector>
 
 #include "core/kernel_calls.h"
@@ -76,6 +78,8 @@ class EpollBackend final : public KernelBackend {
   bool Try(Operation& operation);
   bool TryAccept(Operation& operation);
   bool TryReceive(Operation& operation);
+  // Makes `receive_buffer_` hold kMinReceiveRoom or more.
+  void TakeReceiveBuffer();
   void TrySend(Operation& operation);
   void TryConnect(Operation& operation);
   void StartPoll(Operation& operation);
@@ -92,6 +96,7 @@ void EpollBackend::Start(Operation& operation) {
   TUNNEL_CHECK(!operation.started_);
   operation.started_ = true;
   operation.cancelled_ = false;
+  operation.ready_events_ = 0;
   Descriptor& descriptor = At(operation.descriptor);
   if (operation.kind == OperationKind::kPoll) {
     TUNNEL_CHECK(descriptor.poll == nullptr);
@@ -115,12 +120,17 @@ void EpollBackend::StartPoll(Operation& operation) {
   event.data.fd = operation.descriptor;
   if (epoll_ctl(epoll_, EPOLL_CTL_MOD, operation.descriptor, &event) == 0) return;
   if (errno == ENOENT && epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0) return;
-  MakeReady(&operation);  // completes with an error event in the next turn
+  MakeReady(&operation);  // completes with an error in the next turn
 }
 
 void EpollBackend::Cancel(Operation& operation) {
   if (!operation.started_ || operation.cancelled_) return;
   operation.cancelled_ = true;
+  if (operation.kind == OperationKind::kPoll) {
+    // At once: the descriptor's owner may close it next, and its number may be another's by the next turn.
+    (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, operation.descriptor, nullptr);
+    At(operation.descriptor).poll = nullptr;
+  }
   MakeReady(&operation);
 }
 
@@ -151,15 +161,13 @@ void EpollBackend::Finish(Operation& operation, Completion& completion) {
 
 bool EpollBackend::Try(Operation& operation) {
   if (operation.cancelled_) {
-    if (operation.kind == OperationKind::kPoll) {
-      (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, operation.descriptor, nullptr);
-    }
     Completion completion{.error = IoError::kCancelled};
     Finish(operation, completion);
     return false;
   }
   if (operation.kind == OperationKind::kPoll) {
-    Completion completion{.error = IoError::kOther, .events = EPOLLERR};
+    Completion completion{.events = std::exchange(operation.ready_events_, 0)};
+    if (completion.events == 0) completion.error = IoError::kOther;  // it could not be registered
     Finish(operation, completion);
     return false;
   }
@@ -210,9 +218,15 @@ bool EpollBackend::TryAccept(Operation& operation) {
   return true;
 }
 
+void EpollBackend::TakeReceiveBuffer() {
+  const Buffer* buffer = receive_buffer_.buffer();
+  if (buffer != nullptr && buffer->references == 1) receive_buffer_.Reset();  // consumed already: begin it anew
+  if (receive_buffer_.size() < kMinReceiveRoom) receive_buffer_ = pool_.Allocate(kReceiveBufferBytes);
+}
+
 bool EpollBackend::TryReceive(Operation& operation) {
   for (int i = 0; i < kReceivesPerTurn; ++i) {
-    if (receive_buffer_.size() < kMinReceiveRoom) receive_buffer_ = pool_.Allocate(kReceiveBufferBytes);
+    TakeReceiveBuffer();
     const size_t room = receive_buffer_.size();
     const ssize_t got = recv(operation.descriptor, receive_buffer_.data(), room, 0);
     if (got < 0) {
@@ -284,9 +298,8 @@ void EpollBackend::OnEvents(int descriptor, uint32_t events) {
   }
   Descriptor& state = At(descriptor);
   if (state.poll != nullptr) {
-    Operation& operation = *state.poll;
-    Completion completion{.events = events};
-    if (!operation.cancelled_) Finish(operation, completion);
+    state.poll->ready_events_ = events;
+    MakeReady(state.poll);
     return;
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) MakeReady(state.in);
@@ -301,9 +314,11 @@ void EpollBackend::Poll(TimePoint deadline) {
   } else if (deadline != kNever) {
     const Duration left = deadline - Now();
     // Rounded up, or the last part of a millisecond would be spent in a loop.
-    timeout_ms = left.count() <= 0 ? 0 : static_cast<int>(ToMilliseconds(left + std::chrono::microseconds(999)));
+    const int64_t left_ms = left.count() <= 0 ? 0 : std::chrono::ceil<std::chrono::milliseconds>(left).count();
+    timeout_ms = static_cast<int>(std::min<int64_t>(left_ms, std::numeric_limits<int>::max()));
   }
   const int count = epoll_wait(epoll_, events, kEventsPerWait, timeout_ms);
+  AfterWait();
   for (int i = 0; i < count; ++i) OnEvents(events[i].data.fd, events[i].events);
 
   // Only what is ready now: operations started by completions wait for the next turn.
@@ -314,7 +329,8 @@ void EpollBackend::Poll(TimePoint deadline) {
     operation.ready_ = false;
     if (Try(operation)) MakeReady(&operation);
   }
-  receive_buffer_.Reset();  // an idle reactor holds none; the pool hands it out again
+  // A block that nobody else looks into is not kept while idle; the pool has it again as cheaply.
+  if (receive_buffer_.buffer() != nullptr && receive_buffer_.buffer()->references == 1) receive_buffer_.Reset();
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "core/io_error.h"
 
 #include <cerrno>
+#include <cstring>
+
+#include "core/log.h"
 
 namespace tunnel::core {
 
@@ -43,6 +46,7 @@ IoError FromErrno(int error_number) {
     case ENOSYS:
       return IoError::kUnsupported;
     default:
+      spdlog::warn("system error {}: {}", error_number, std::strerror(error_number));
       return IoError::kOther;
   }
 }

@@ -45,7 +45,10 @@ Reactor::Reactor(std::unique_ptr<BufferPool> buffers, std::unique_ptr<Backend> b
       congestion_control_(std::move(congestion_control)),
       buffers_(std::move(buffers)),
       backend_(std::move(backend)),
-      timers_(backend_->Now()) {}
+      timers_(backend_->Now()) {
+  // A timer that a completion sets counts from now, not from when the reactor went to sleep.
+  backend_->SetAfterWait([this] { timers_.SetNow(backend_->Now()); });
+}
 
 Reactor::~Reactor() {
   owners_.ForEach([](OperationOwner& owner) { owner.CancelAll(); });

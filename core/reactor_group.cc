@@ -72,6 +72,7 @@ ReactorGroup::~ReactorGroup() = default;
 
 std::vector<const Counters*> ReactorGroup::counters() const {
   std::vector<const Counters*> all;
+  const std::lock_guard lock(reactors_mutex_);
   for (const auto& core : cores_) {
     if (core->reactor != nullptr) all.push_back(&core->reactor->counters());
   }
@@ -83,11 +84,14 @@ bool ReactorGroup::DrainMailboxes(unsigned index) {
   bool any = false;
   Message message;
   for (const auto& box : cores_[index]->from) {
-    while (box->Pop(message)) {
+    // No more than one box full: cores that answer each other must not keep this one from its sockets.
+    size_t left = kMailboxMessages;
+    for (; left > 0 && box->Pop(message); --left) {
       any = true;
       message();
       message = nullptr;
     }
+    if (left == 0) cores_[index]->reactor->Wake();
   }
   return any;
 }
@@ -106,13 +110,27 @@ void ReactorGroup::FlushOverflow(unsigned from) {
 
 void ReactorGroup::Post(unsigned from, unsigned to, Message message) {
   std::deque<Message>& waiting = cores_[from]->overflow[to];
-  if (!waiting.empty() || !cores_[to]->from[from]->Push(message)) waiting.push_back(std::move(message));
-  cores_[to]->reactor->Wake();
+  const bool pushed = waiting.empty() && cores_[to]->from[from]->Push(message);
+  if (!pushed) waiting.push_back(std::move(message));
+  // A core that is not made yet looks into its boxes when it starts.
+  if (cores_[to]->reactor != nullptr) cores_[to]->reactor->Wake();
+  // What waits here is tried again in this core's next turn, which must come.
+  if (!pushed && from != to) cores_[from]->reactor->Wake();
 }
 
 void ReactorGroup::StopAll() {
+  stopping_.store(true, std::memory_order_release);
+  const std::lock_guard lock(reactors_mutex_);
   for (const auto& core : cores_) {
     if (core->reactor != nullptr) core->reactor->Stop();
+  }
+}
+
+void ReactorGroup::EndReactor(Core& core) {
+  std::unique_ptr<Reactor> ending;
+  {
+    const std::lock_guard lock(reactors_mutex_);
+    ending = std::move(core.reactor);
   }
 }
 
@@ -129,7 +147,11 @@ void ReactorGroup::RunCore(unsigned index, MakeService& make) {
       std::string note;
       auto reactor = Reactor::Create(options_, index, note);
       if (reactor.ok()) {
-        core.reactor = *std::move(reactor);
+        {
+          const std::lock_guard made(reactors_mutex_);
+          core.reactor = *std::move(reactor);
+          if (stopping_.load(std::memory_order_acquire)) core.reactor->Stop();
+        }
         core.reactor->SetMailboxDrain([this, index] { return DrainMailboxes(index); });
         if (index == 0) {
           spdlog::info("reactor: {} on {} core{}, backend {}{}", size() == 1 ? "one" : std::to_string(size()), size(),
@@ -163,15 +185,15 @@ void ReactorGroup::RunCore(unsigned index, MakeService& make) {
   for (const auto& box : core.from) {
     while (box->Pop(message)) message = nullptr;
   }
-  core.overflow.clear();
-  if (index != 0) core.reactor.reset();
+  for (std::deque<Message>& waiting : core.overflow) waiting.clear();
+  if (index != 0) EndReactor(core);
 }
 
 absl::Status ReactorGroup::Run(MakeService make) {
   for (unsigned i = 1; i < size(); ++i) cores_[i]->thread = std::thread([this, i, &make] { RunCore(i, make); });
   RunCore(0, make);
   for (unsigned i = 1; i < size(); ++i) cores_[i]->thread.join();
-  cores_[0]->reactor.reset();
+  EndReactor(*cores_[0]);
   return start_->status;
 }
 

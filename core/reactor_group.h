@@ -3,7 +3,9 @@
 
 #include <absl/functional/any_invocable.h>
 
+#include <atomic>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/limits.h"
@@ -35,13 +37,13 @@ class ReactorGroup {
   // or service cannot be made, returns why, with everything ended.
   [[nodiscard]] absl::Status Run(MakeService make);
 
-  // Ends Run(). Any thread.
+  // Ends Run(), also when it has not got to running yet. Any thread.
   void StopAll();
-  // Runs `message` on core `to`. From the thread of core `from` only. Never lost: over the mailbox's bound it waits at
-  // the sender.
+  // Runs `message` on core `to`. From the thread of core `from` only, from when its service is being made. Never lost:
+  // over the mailbox's bound it waits at the sender.
   void Post(unsigned from, unsigned to, Message message);
   [[nodiscard]] unsigned size() const { return static_cast<unsigned>(cores_.size()); }
-  // The counters of every core. Any thread, once services are being made.
+  // The counters of every core that was made. Any thread until Run() ends the cores.
   [[nodiscard]] std::vector<const Counters*> counters() const;
 
  private:
@@ -49,9 +51,13 @@ class ReactorGroup {
   void RunCore(unsigned index, MakeService& make);
   bool DrainMailboxes(unsigned index);
   void FlushOverflow(unsigned from);
+  void EndReactor(Core& core);
 
   const ReactorOptions options_;
   std::vector<std::unique_ptr<Core>> cores_;
+  std::atomic<bool> stopping_{false};
+  // Guards when each core's reactor comes and goes, for the calls that any thread may make.
+  mutable std::mutex reactors_mutex_;
   struct Start;
   std::unique_ptr<Start> start_;
 };

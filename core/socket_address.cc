@@ -16,6 +16,7 @@ constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 }  // namespace
 
 std::optional<SocketAddress> SocketAddress::Parse(std::string_view ip, uint16_t port) {
+  if (ip.find('\0') != std::string_view::npos) return std::nullopt;  // C would see a shorter text
   const std::string text(ip);
   std::array<uint8_t, 16> bytes{};
   if (inet_pton(AF_INET, text.c_str(), bytes.data()) == 1) {

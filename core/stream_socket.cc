@@ -33,7 +33,10 @@ class StreamSocket::State final : public OperationOwner, public Attention {
 
  private:
   void Attend() override;
-  void CancelAll() override { Close(false); }
+  void CancelAll() override {
+    released_ = nullptr;  // whoever asked for the descriptor is gone
+    Close(false);
+  }
   [[nodiscard]] bool may_be_deleted() const override { return !receive_.started() && !send_.started() && !lingering_; }
 
   void OnReceiveCompletion(Completion& completion);
@@ -41,6 +44,8 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   void Deliver(Slice data);
   void DeliverEnd(IoError error);
   void Fail(IoError error);
+  void FailSend(IoError error);
+  void DropQueue();
   void StartSend();
   void CompleteRelease();
   // An end of stream was seen or sent, or the limit passed, while closing.
@@ -68,6 +73,8 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   bool finish_wanted_ = false;
   bool finish_sent_ = false;
   bool failed_ = false;
+  // Why sending died while received bytes were still to be delivered: the end of those becomes this error.
+  std::optional<IoError> send_error_;
 
   // Closing after CloseAfterSend().
   bool lingering_ = false;
@@ -131,7 +138,7 @@ void StreamSocket::State::Attend() {
     parked_.pop_front();
     handler_->OnReceive(std::move(data));
   }
-  if (!paused_ && parked_.empty() && parked_end_.has_value()) {
+  if (!paused_ && parked_.empty() && parked_end_.has_value() && handler_ != nullptr) {
     const IoError error = *parked_end_;
     parked_end_.reset();
     DeliverEnd(error);
@@ -172,7 +179,7 @@ void StreamSocket::State::OnReceiveCompletion(Completion& completion) {
 }
 
 void StreamSocket::State::Deliver(Slice data) {
-  if (orphaned()) return;
+  if (orphaned() || failed_) return;
   if (lingering_) {
     discarded_bytes_ += data.size();
     if (discarded_bytes_ > kLingerDiscardBytes) EndLinger();
@@ -190,6 +197,7 @@ void StreamSocket::State::DeliverEnd(IoError error) {
     if (error != IoError::kOk || finish_sent_) EndLinger();
     return;
   }
+  if (send_error_.has_value()) error = *send_error_;
   if (error != IoError::kOk) {
     Fail(error);
   } else if (handler_ != nullptr) {
@@ -199,22 +207,45 @@ void StreamSocket::State::DeliverEnd(IoError error) {
 
 void StreamSocket::State::Fail(IoError error) {
   if (failed_) return;
-  failed_ = true;
   receive_ended_ = true;
-  backend().Cancel(receive_);
-  if (!send_.started()) {
-    queue_.clear();
-    queued_bytes_ = 0;
+  if (handler_ == nullptr && !lingering_) {
+    parked_end_ = error;  // for the handler that is set next
+    return;
   }
+  failed_ = true;
+  backend().Cancel(receive_);
+  if (!send_.started()) DropQueue();
   if (lingering_) {
     EndLinger();
     return;
   }
-  if (handler_ != nullptr) std::exchange(handler_, nullptr)->OnSocketError(error);
+  std::exchange(handler_, nullptr)->OnSocketError(error);
+}
+
+// The peer may have sent its last bytes before the connection died, and they may still be in the kernel or parked: a
+// reset that answers our data must not cost what came before it. So the receive side, which ends at once now that the
+// connection is dead, tells the handler.
+void StreamSocket::State::FailSend(IoError error) {
+  const bool dead = error == IoError::kReset || error == IoError::kTimedOut || error == IoError::kUnreachable;
+  const bool all_delivered = receive_ended_ && parked_.empty() && !parked_end_.has_value();
+  if (!dead || all_delivered || lingering_) {
+    Fail(error);
+    return;
+  }
+  send_error_ = error;
+  DropQueue();
+  reactor().ScheduleAttention(*this);
+  // Who paused until there is room must go on, to find the end.
+  if (std::exchange(was_full_, false) && handler_ != nullptr) handler_->OnSendDrained();
+}
+
+void StreamSocket::State::DropQueue() {
+  queue_.clear();
+  queued_bytes_ = 0;
 }
 
 void StreamSocket::State::Send(Slice data) {
-  if (failed_ || data.empty()) return;
+  if (failed_ || send_error_.has_value() || data.empty()) return;
   TUNNEL_CHECK(!finish_wanted_);
   queued_bytes_ += data.size();
   BufferPool& pool = reactor().buffers();
@@ -235,7 +266,7 @@ void StreamSocket::State::Send(Slice data) {
 }
 
 void StreamSocket::State::StartSend() {
-  if (send_.started() || failed_) return;
+  if (send_.started() || failed_ || send_error_.has_value()) return;
   if (queue_.empty()) {
     if (finish_wanted_ && !finish_sent_) {
       finish_sent_ = true;
@@ -254,13 +285,12 @@ void StreamSocket::State::StartSend() {
 void StreamSocket::State::OnSendCompletion(const Completion& completion) {
   in_flight_ = 0;
   if (failed_ || orphaned()) {
-    queue_.clear();
-    queued_bytes_ = 0;
+    DropQueue();
     DeleteIfDone();
     return;
   }
   if (completion.error != IoError::kOk) {
-    if (completion.error != IoError::kCancelled) Fail(completion.error);
+    if (completion.error != IoError::kCancelled) FailSend(completion.error);
     DeleteIfDone();
     return;
   }
@@ -294,10 +324,7 @@ void StreamSocket::State::Close(bool reset) {
   receive_ended_ = true;
   parked_.clear();
   parked_end_.reset();
-  if (!send_.started()) {
-    queue_.clear();
-    queued_bytes_ = 0;
-  }
+  if (!send_.started()) DropQueue();
   backend().Abort(descriptor_, reset);
   backend().Cancel(receive_);
   backend().Cancel(send_);
@@ -305,7 +332,7 @@ void StreamSocket::State::Close(bool reset) {
 }
 
 void StreamSocket::State::CloseAfterSend(Duration limit) {
-  if (failed_) {
+  if (failed_ || send_error_.has_value()) {
     Close(false);
     return;
   }
@@ -325,6 +352,8 @@ void StreamSocket::State::Release(absl::AnyInvocable<void(int, std::string)> rel
   TUNNEL_CHECK(queue_.empty() && !send_.started());
   handler_ = nullptr;
   paused_ = true;
+  // An end of stream that was asked for and not yet sent would be forgotten with this state.
+  if (finish_wanted_ && !std::exchange(finish_sent_, true)) backend().ShutdownWrite(descriptor_);
   released_ = std::move(released);
   if (receive_.started()) {
     backend().Cancel(receive_);
@@ -334,10 +363,12 @@ void StreamSocket::State::Release(absl::AnyInvocable<void(int, std::string)> rel
 }
 
 void StreamSocket::State::CompleteRelease() {
+  if (released_ == nullptr) return;  // the reactor ended first
   std::string received;
   for (const Slice& slice : parked_) received += slice.text();
   parked_.clear();
   descriptor_released_ = true;
+  backend().Detach(descriptor_);
   auto released = std::exchange(released_, nullptr);
   released(descriptor_, std::move(received));
   Orphan();

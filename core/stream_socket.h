@@ -25,7 +25,8 @@ class StreamSocket {
     virtual void OnReceiveEnd() = 0;
     // The send queue fell to kSendLowWaterBytes or less. It need not have been full.
     virtual void OnSendDrained() = 0;
-    // The connection is dead in both directions; what was queued is lost. The last call.
+    // The connection is dead in both directions; what was queued is lost, what had been received was delivered before.
+    // The last call.
     virtual void OnSocketError(IoError error) = 0;
 
    protected:
@@ -44,8 +45,8 @@ class StreamSocket {
   [[nodiscard]] SocketAddress peer_address() const;
   [[nodiscard]] SocketAddress local_address() const;
 
-  // Sets who is called; the first call starts receiving. `handler` must outlive the socket or be replaced. With nullptr
-  // nothing is called and receiving pauses.
+  // Sets who is called and (re)starts receiving, also after PauseReceive(). `handler` must outlive the socket or be
+  // replaced. With nullptr nothing is called and receiving pauses.
   void SetHandler(Handler* handler);
   // After Pause() OnReceive is not called until Resume(), and the peer's sending stops within its and our windows.
   void PauseReceive();

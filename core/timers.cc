@@ -21,7 +21,10 @@ void Timer::SetAt(TimePoint when) {
   wheel_.Insert(*this);
 }
 
-void Timer::SetAfter(Duration delay) { SetAt(wheel_.now() + delay); }
+void Timer::SetAfter(Duration delay) {
+  // A delay without end must not wrap round into the past.
+  SetAt(delay < kNever - wheel_.now() ? wheel_.now() + delay : kNever);
+}
 
 void Timer::Cancel() {
   if (armed()) wheel_.Remove(*this);
@@ -29,7 +32,8 @@ void Timer::Cancel() {
 
 uint64_t TimerWheel::TickOf(TimePoint when) const {
   if (when <= start_) return 0;
-  return static_cast<uint64_t>((when - start_ + kTick - Duration(1)) / kTick);
+  const Duration since = when - start_;
+  return static_cast<uint64_t>(since / kTick) + (since % kTick == Duration::zero() ? 0 : 1);
 }
 
 void TimerWheel::Insert(Timer& timer) {
@@ -83,17 +87,13 @@ void TimerWheel::Advance(TimePoint now) {
   now_ = std::max(now_, now);
   const auto target = static_cast<uint64_t>((now_ - start_) / kTick);
   while (current_tick_ < target) {
-    if (armed_ == 0) {
+    // Straight to the next tick at which there is something to do, however far it is.
+    const uint64_t next = armed_ == 0 ? target + 1 : NextTick();
+    if (next > target) {
       current_tick_ = target;
       return;
     }
-    // Skip ticks of level 0 in which nothing is armed, but stop where a higher level turns over.
-    const uint64_t next_turn = (current_tick_ | (kSlots - 1)) + 1;
-    if (levels_[0].occupied == 0 && next_turn > target) {
-      current_tick_ = target;
-      return;
-    }
-    current_tick_ = levels_[0].occupied == 0 ? next_turn : current_tick_ + 1;
+    current_tick_ = next;
     for (int level = 1; level < kLevels; ++level) {
       const unsigned shift = kSlotBits * static_cast<unsigned>(level);
       if ((current_tick_ & ((uint64_t{1} << shift) - 1)) != 0) break;
@@ -116,7 +116,10 @@ void TimerWheel::Advance(TimePoint now) {
 }
 
 TimePoint TimerWheel::NextDeadline() const {
-  if (armed_ == 0) return kNever;
+  return armed_ == 0 ? kNever : start_ + kTick * static_cast<int64_t>(NextTick());
+}
+
+uint64_t TimerWheel::NextTick() const {
   for (int level = 0; level < kLevels; ++level) {
     const uint64_t occupied = levels_[static_cast<size_t>(level)].occupied;
     if (occupied == 0) continue;
@@ -125,15 +128,11 @@ TimePoint TimerWheel::NextDeadline() const {
     // Slots ahead of the position belong to this turn of the level; the top level may also hold wrapped ones.
     const uint64_t ahead = position == kSlots - 1 ? 0 : occupied & (~uint64_t{0} << (position + 1));
     const uint64_t base = current_tick_ >> (shift + kSlotBits) << (shift + kSlotBits);
-    uint64_t tick = 0;
-    if (ahead != 0) {
-      tick = base + (static_cast<uint64_t>(std::countr_zero(ahead)) << shift);
-    } else {
-      tick = base + ((uint64_t{kSlots} + static_cast<uint64_t>(std::countr_zero(occupied))) << shift);
-    }
-    return start_ + kTick * static_cast<int64_t>(tick);
+    if (ahead != 0) return base + (static_cast<uint64_t>(std::countr_zero(ahead)) << shift);
+    return base + ((uint64_t{kSlots} + static_cast<uint64_t>(std::countr_zero(occupied))) << shift);
   }
-  return kNever;
+  TUNNEL_CHECK(false);
+  return 0;
 }
 
 bool TimerWheel::Validate() {

@@ -56,7 +56,7 @@ class TimerWheel {
 
  private:
   friend class Timer;
-  static constexpr int kLevels = 6;  // 64^6 ms: two thousand years
+  static constexpr int kLevels = 6;  // 64^6 ms: two years; what is set for later expires then
   static constexpr unsigned kSlotBits = 6;
   static constexpr unsigned kSlots = 1U << kSlotBits;
   struct Level {
@@ -65,6 +65,8 @@ class TimerWheel {
   };
 
   [[nodiscard]] uint64_t TickOf(TimePoint when) const;  // rounded up
+  // The first tick at which a timer is due or a slot must be spread; only when a timer is armed.
+  [[nodiscard]] uint64_t NextTick() const;
   void Insert(Timer& timer);
   void Remove(Timer& timer);
   void Cascade(int level);

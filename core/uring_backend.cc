@@ -1,9 +1,10 @@
 // The io_uring backend: one ring, one io_uring_enter a turn.
 //
 // Receives take buffers from a ring of provided buffers and hand them out as slices; the buffer goes back to the kernel
-// when its last slice is gone. A receive that met an empty ring waits in `starved_` and is armed again when enough
-// buffers are back (at once would spin). Completions are copied out of the ring first and delivered after, so that what
-// they start never interleaves with what is still to be read.
+// when its last slice is gone. While many are out, received bytes are copied to the pool instead, so that consumers
+// that hold slices never leave the kernel without buffers. A receive that met an empty ring waits in `starved_` and is
+// armed again when enough buffers are back (at once would spin). Completions are copied out of the ring first and
+// delivered after, so that what they start never interleaves with what is still to be read.
 #include <liburing.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "core/kernel_calls.h"
+#include "core/uring_buffers.h"
 #include "core/uring_features.h"
 
 namespace tunnel::core {
@@ -75,9 +77,7 @@ class ReceiveRing final : public BufferOwner {
   static constexpr size_t kEntriesBytes = kReceiveBuffers * sizeof(io_uring_buf);
 
   void Give(Buffer& buffer) {
-    io_uring_buf_ring_add(ring_, buffer.data, kReceiveBufferBytes, static_cast<uint16_t>(buffer.id),
-                          kReceiveBuffers - 1, 0);
-    io_uring_buf_ring_advance(ring_, 1);
+    ProvideBuffer(*ring_, kReceiveBuffers, buffer.data, kReceiveBufferBytes, static_cast<uint16_t>(buffer.id));
   }
 
   void* memory_ = MAP_FAILED;
@@ -89,7 +89,7 @@ class ReceiveRing final : public BufferOwner {
 
 class UringBackend final : public KernelBackend {
  public:
-  explicit UringBackend(UringFeatures features) : features_(features) {}
+  UringBackend(BufferPool& pool, UringFeatures features) : features_(features), pool_(pool) {}
   ~UringBackend() override {
     if (open_) io_uring_queue_exit(&ring_);
   }
@@ -111,11 +111,12 @@ class UringBackend final : public KernelBackend {
 
   io_uring_sqe* NextSqe() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    if (sqe == nullptr) {
-      io_uring_submit(&ring_);
+    while (sqe == nullptr) {
+      const int result = io_uring_submit(&ring_);
+      TUNNEL_CHECK(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR);
+      if (result < 0) Reap();  // the kernel wants room for completions first
       sqe = io_uring_get_sqe(&ring_);
     }
-    TUNNEL_CHECK(sqe != nullptr);
     return sqe;
   }
   void ArmWake() {
@@ -124,6 +125,8 @@ class UringBackend final : public KernelBackend {
     io_uring_sqe_set_data(sqe, &wake_mark_);
   }
   void Submit(Operation& operation);
+  // Copies completions out of the ring.
+  void Reap();
   void Deliver(const RawCompletion& raw);
   void DeliverReceive(Operation& operation, const RawCompletion& raw);
   void Finish(Operation& operation, Completion& completion) {
@@ -133,6 +136,7 @@ class UringBackend final : public KernelBackend {
   void RearmStarved();
 
   const UringFeatures features_;
+  BufferPool& pool_;
   io_uring ring_{};
   bool open_ = false;
   ReceiveRing receive_ring_;
@@ -140,9 +144,12 @@ class UringBackend final : public KernelBackend {
   IntrusiveList<Operation, BackendList> starved_;
   // Starved receives that were cancelled: they complete in the next turn.
   IntrusiveList<Operation, BackendList> cancelled_;
-  std::vector<RawCompletion> completions_;
+  std::vector<RawCompletion> completions_;  // copied out and not yet delivered
   Operation wake_mark_;
 };
+
+// Results that say "again" and concern nobody above.
+bool IsTransient(int32_t result) { return result == -EINTR || result == -EAGAIN; }
 
 absl::Status UringBackend::Open() {
   io_uring_params params{};
@@ -217,14 +224,20 @@ void UringBackend::DeliverReceive(Operation& operation, const RawCompletion& raw
     starved_.PushBack(operation);
     return;
   }
+  if (IsTransient(raw.result) && !operation.cancelled_) {
+    Submit(operation);
+    return;
+  }
   Completion completion;
   completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
   if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
     completion.data =
         receive_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
+    if (receive_ring_.scarce()) completion.data = pool_.Copy(completion.data.bytes());
   }
   if (raw.result < 0) {
-    completion.error = raw.result == -ENOBUFS ? IoError::kCancelled : FromErrno(-raw.result);
+    const bool ours = raw.result == -ENOBUFS || IsTransient(raw.result);  // and cancelled meanwhile
+    completion.error = ours ? IoError::kCancelled : FromErrno(-raw.result);
   } else {
     completion.bytes = static_cast<size_t>(raw.result);
   }
@@ -258,6 +271,15 @@ void UringBackend::Deliver(const RawCompletion& raw) {
     DeliverReceive(operation, raw);
     return;
   }
+  if (IsTransient(raw.result)) {
+    if (!operation.cancelled_) {
+      Submit(operation);
+      return;
+    }
+    Completion last{.error = IoError::kCancelled};
+    Finish(operation, last);
+    return;
+  }
   Completion completion;
   completion.more = more;
   if (raw.result < 0) completion.error = FromErrno(-raw.result);
@@ -285,10 +307,6 @@ void UringBackend::Deliver(const RawCompletion& raw) {
       break;
     case OperationKind::kSend:
       if (raw.result >= 0) completion.bytes = static_cast<size_t>(raw.result);
-      if (raw.result == -EINTR && !operation.cancelled_) {
-        Submit(operation);
-        return;
-      }
       break;
     case OperationKind::kPoll:
       if (raw.result >= 0) completion.events = static_cast<uint32_t>(raw.result);
@@ -300,6 +318,17 @@ void UringBackend::Deliver(const RawCompletion& raw) {
   Finish(operation, completion);
 }
 
+void UringBackend::Reap() {
+  unsigned head = 0;
+  unsigned seen = 0;
+  io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    completions_.push_back({static_cast<Operation*>(io_uring_cqe_get_data(cqe)), cqe->res, cqe->flags});
+    ++seen;
+  }
+  io_uring_cq_advance(&ring_, seen);
+}
+
 void UringBackend::RearmStarved() {
   if (starved_.empty() || receive_ring_.free() < kReceiveRearmBuffers) return;
   // No more than there are buffers: the rest would only come back empty-handed.
@@ -309,7 +338,7 @@ void UringBackend::RearmStarved() {
 void UringBackend::Poll(TimePoint deadline) {
   RearmStarved();
   const TimePoint now = Now();
-  if (!cancelled_.empty() || deadline <= now) {
+  if (!cancelled_.empty() || !completions_.empty() || deadline <= now) {
     io_uring_submit_and_get_events(&ring_);
   } else if (deadline == kNever) {
     (void)io_uring_submit_and_wait(&ring_, 1);
@@ -320,17 +349,15 @@ void UringBackend::Poll(TimePoint deadline) {
     io_uring_cqe* first = nullptr;
     (void)io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
   }
+  AfterWait();
 
-  completions_.clear();
-  unsigned head = 0;
-  unsigned seen = 0;
-  io_uring_cqe* cqe = nullptr;
-  io_uring_for_each_cqe(&ring_, head, cqe) {
-    completions_.push_back({static_cast<Operation*>(io_uring_cqe_get_data(cqe)), cqe->res, cqe->flags});
-    ++seen;
+  Reap();
+  // By index and by copy: a submission that finds no room reaps more.
+  for (size_t i = 0; i < completions_.size(); ++i) {
+    const RawCompletion raw = completions_[i];
+    Deliver(raw);
   }
-  io_uring_cq_advance(&ring_, seen);
-  for (const RawCompletion& raw : completions_) Deliver(raw);
+  completions_.clear();
 
   while (!cancelled_.empty()) {
     Completion completion{.error = IoError::kCancelled};
@@ -341,11 +368,10 @@ void UringBackend::Poll(TimePoint deadline) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeUringBackend(BufferPool& pool, const BackendOptions& options) {
-  (void)pool;  // received bytes live in the ring's own buffers
   std::string error;
   const UringFeatures features = ProbeUring(options.disabled_features, error);
   if (!error.empty()) return Unavailable("{}", error);
-  auto backend = std::make_unique<UringBackend>(features);
+  auto backend = std::make_unique<UringBackend>(pool, features);
   if (absl::Status status = backend->Open(); !status.ok()) return status;
   return std::unique_ptr<Backend>(std::move(backend));
 }

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <memory>
 
+#include "core/uring_buffers.h"
+
 namespace tunnel::core {
 namespace {
 
@@ -45,10 +47,8 @@ bool TryMultishotReceive(io_uring& ring) {
   if (io_uring_register_buf_ring(&ring, &registration, 0) != 0) return false;
   io_uring_buf_ring_init(buffer_ring);
   for (unsigned i = 0; i < kEntries; ++i) {
-    io_uring_buf_ring_add(buffer_ring, buffers.data() + i * kBytes, kBytes, static_cast<uint16_t>(i), kEntries - 1,
-                          static_cast<int>(i));
+    ProvideBuffer(*buffer_ring, kEntries, buffers.data() + i * kBytes, kBytes, static_cast<uint16_t>(i));
   }
-  io_uring_buf_ring_advance(buffer_ring, kEntries);
 
   std::array<int, 2> pair{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) return false;
