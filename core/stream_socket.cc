@@ -233,10 +233,11 @@ void StreamSocket::State::FailSend(IoError error) {
     return;
   }
   send_error_ = error;
+  const bool above_low_water = queued_bytes_ > kSendLowWaterBytes;
   DropQueue();
   reactor().ScheduleAttention(*this);
   // Who paused until there is room must go on, to find the end.
-  if (std::exchange(was_full_, false) && handler_ != nullptr) handler_->OnSendDrained();
+  if (above_low_water && handler_ != nullptr) handler_->OnSendDrained();
 }
 
 void StreamSocket::State::DropQueue() {
