@@ -554,12 +554,13 @@ TEST(DescribeConfig, MasksSecrets) {
 }
 
 TEST(DescribeConfig, Server) {
-  EXPECT_EQ(DescribeConfig(Good("-l wss://[::]:443/p -name t.example -require-ech -allow-target [::1]:80-81 "
-                                "-disable-feature single-issuer -congestion cubic -threads 4")),
-            "effective configuration: server listen=wss://[::]:443/p token=none cidr=0.0.0.0/0,::/0 cert=made name=t.example "
-            "ech-keys=/home/u/.local/state/ech-tunnel/ech ech-public-name=gateway.example.org require-ech=on "
-            "serve-dns=off allow-target=[::1]/128:80-81 state=/home/u/.local/state/ech-tunnel backend=auto threads=4 "
-            "disable-feature=single-issuer congestion=cubic log-level=info log-format=text");
+  EXPECT_EQ(
+      DescribeConfig(Good("-l wss://[::]:443/p -name t.example -require-ech -allow-target [::1]:80-81 "
+                          "-disable-feature single-issuer -congestion cubic -threads 4")),
+      "effective configuration: server listen=wss://[::]:443/p token=none cidr=0.0.0.0/0,::/0 cert=made name=t.example "
+      "ech-keys=/home/u/.local/state/ech-tunnel/ech ech-public-name=gateway.example.org require-ech=on "
+      "serve-dns=off allow-target=[::1]/128:80-81 state=/home/u/.local/state/ech-tunnel backend=auto threads=4 "
+      "disable-feature=single-issuer congestion=cubic log-level=info log-format=text");
 }
 
 TEST(DescribeConfig, IsOneLineWhateverIsInIt) {
