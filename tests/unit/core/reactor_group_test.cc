@@ -83,6 +83,26 @@ TEST_P(ReactorGroupTest, LosesNothingOverTheBoxesBound) {
   EXPECT_TRUE(in_order);
 }
 
+TEST_P(ReactorGroupTest, WhatDidNotFitLeavesThoughNothingWakesTheSender) {
+  constexpr int kMessages = 3 * static_cast<int>(kMailboxMessages) + 1;
+  ReactorGroup group(GetParam().options, 2);
+  int received = 0;  // core 1's own
+  const absl::Status status = group.Run([&](Reactor& reactor) -> absl::StatusOr<std::unique_ptr<CoreService>> {
+    if (reactor.index() == 0) {
+      reactor.Defer([&] {
+        for (int i = 0; i < kMessages; ++i) {
+          group.Post(0, 1, [&] {
+            if (++received == kMessages) group.StopAll();
+          });
+        }
+      });
+    }
+    return std::make_unique<Service>();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(received, kMessages);
+}
+
 TEST_P(ReactorGroupTest, ACoreThatPostsToItselfStillTurns) {
   ReactorGroup group(GetParam().options, 1);
   std::function<void()> again = [&] { group.Post(0, 0, [&again] { again(); }); };
