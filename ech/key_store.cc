@@ -37,7 +37,8 @@ absl::StatusOr<uint8_t> PickConfigId(std::span<const uint8_t> taken_ids) {
   if (taken.all()) taken.reset();  // ids may repeat; it only costs the server trial decryptions
   for (;;) {
     uint8_t id = 0;
-    if (RAND_bytes(&id, 1) != 1) return Internal("no random bytes: {}", TakeBoringSslError());
+    const bool filled = RAND_bytes(&id, 1) == 1;  // layers: allow, keys are BoringSSL's affair
+    if (!filled) return Internal("no random bytes: {}", TakeBoringSslError());
     if (!taken.test(id)) return id;
   }
 }

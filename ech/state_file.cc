@@ -82,7 +82,7 @@ absl::StatusOr<StateFile> ReadStateFile(const std::filesystem::path& path) {
 
 absl::Status WriteStateFile(const std::filesystem::path& path, std::string_view text, mode_t mode) {
   uint64_t suffix = 0;
-  RAND_bytes(reinterpret_cast<uint8_t*>(&suffix), sizeof(suffix));
+  RAND_bytes(reinterpret_cast<uint8_t*>(&suffix), sizeof(suffix));  // layers: allow, at start
   const std::string temporary = fmt::format("{}.{:016x}.tmp", path.string(), suffix);
   FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
   if (fd.get() < 0) return InvalidArgument("{}: cannot be made: {}", temporary, ErrnoText(errno));

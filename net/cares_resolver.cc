@@ -3,7 +3,7 @@
 // Newer versions mark as deprecated what is all that 1.18 has.
 #define CARES_NO_DEPRECATED
 #include <ares.h>
-#include <sys/epoll.h>
+#include <sys/epoll.h>  // layers: allow, DescriptorWatch speaks in its event names
 #include <sys/time.h>
 
 #include <algorithm>

@@ -52,7 +52,7 @@ bssl::UniquePtr<EVP_PKEY> MakeP256Key() {
 
 bool SetSerial(X509* certificate) {
   std::array<uint8_t, 16> random{};
-  RAND_bytes(random.data(), random.size());
+  RAND_bytes(random.data(), random.size());                     // layers: allow, keys are BoringSSL's affair
   random[0] = static_cast<uint8_t>((random[0] & 0x7f) | 0x40);  // positive, and always of the same length
   const bssl::UniquePtr<BIGNUM> number(BN_bin2bn(random.data(), random.size(), nullptr));
   return number != nullptr && BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate)) != nullptr;

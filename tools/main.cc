@@ -44,7 +44,7 @@ int Run(const CommandLine& command) {
     }
   };
   const absl::Status ended = net::RunTunnel(command.config, log_configuration);
-  spdlog::shutdown();
+  spdlog::shutdown();  // layers: allow, no socket
   return ended.ok() ? 0 : Complain(ended);
 }
 

@@ -2,7 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
+#include <sys/socket.h>  // layers: allow, flags are tried on a socket at start
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/process.h"
 #include "ech/key_store.h"
 #include "ech/pem.h"
 #include "proto/https_record.h"
@@ -93,8 +94,8 @@ absl::StatusOr<std::string> Keygen(std::span<const std::string> args) {
     return Annotate(store.status(), "ech-keygen: -out");
   }
 
-  const absl::StatusOr<ech::EchKey> key =
-      ech::GenerateKey(public_name, ech::kDefaultMaximumNameLength, taken, std::chrono::system_clock::now());
+  const absl::StatusOr<ech::EchKey> key = ech::GenerateKey(public_name, ech::kDefaultMaximumNameLength, taken,
+                                                           std::chrono::system_clock::from_time_t(core::WallSeconds()));
   if (!key.ok()) return Annotate(key.status(), "ech-keygen");
   const std::filesystem::path path = std::filesystem::path(directory) / ech::KeyFileName(*key);
   if (const absl::Status saved = ech::SaveKey(*key, path); !saved.ok()) {

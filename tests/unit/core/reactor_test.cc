@@ -89,7 +89,7 @@ TEST_P(ReactorBasicsTest, DelaysSetByCompletionsCountFromThen) {
   // The reactor sleeps long, then a completion sets a timer shorter than the sleep was.
   std::thread sender([descriptor = one] {
     const RawPeer peer(descriptor);
-    std::this_thread::sleep_for(milliseconds(120));  // the length of the sleep is what is tested
+    std::this_thread::sleep_for(milliseconds(120));  // layers: allow, the length of the sleep is what is tested
     peer.Send("x");
   });
   bool expired = false;
