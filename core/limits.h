@@ -22,6 +22,9 @@ static_assert((kReceiveBuffers & (kReceiveBuffers - 1)) == 0, "the kernel wants 
 inline constexpr size_t kSendHighWaterBytes = size_t{512} * 1024;
 inline constexpr size_t kSendLowWaterBytes = size_t{128} * 1024;
 static_assert(kSendLowWaterBytes < kSendHighWaterBytes);
+// What a socket that is being closed reads and drops while it waits for the peer's end. A peer that goes on sending is
+// cut off then; one that was only slow to stop is not, for a reset would destroy what it has not read.
+inline constexpr size_t kLingerDiscardBytes = size_t{16} * 1024 * 1024;
 // Slices one send operation gathers.
 inline constexpr size_t kSendSlices = 32;
 // Held slices smaller than this are copied together instead of pinning the large buffer they lie in.

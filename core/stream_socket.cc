@@ -78,6 +78,7 @@ class StreamSocket::State final : public OperationOwner, public Attention {
 
   // Closing after CloseAfterSend().
   bool lingering_ = false;
+  size_t discarded_bytes_ = 0;
   Timer linger_timer_;
   absl::AnyInvocable<void(int, std::string)> released_;
 };
@@ -178,7 +179,12 @@ void StreamSocket::State::OnReceiveCompletion(Completion& completion) {
 }
 
 void StreamSocket::State::Deliver(Slice data) {
-  if (orphaned() || lingering_ || failed_) return;
+  if (orphaned() || failed_) return;
+  if (lingering_) {
+    discarded_bytes_ += data.size();
+    if (discarded_bytes_ > kLingerDiscardBytes) EndLinger();
+    return;
+  }
   if (paused_ || !parked_.empty() || handler_ == nullptr) {
     parked_.push_back(reactor().buffers().ForHolding(std::move(data)));
     return;

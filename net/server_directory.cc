@@ -13,6 +13,13 @@ namespace {
 constexpr core::Duration kShortestAddressTtl = 30s;
 constexpr core::Duration kLongestAddressTtl = std::chrono::hours(1);
 
+// Who was asked, for messages.
+std::string Resolvers(const Config& config) {
+  std::string text;
+  for (const std::string& url : config.doh_urls) text += (text.empty() ? "" : ", ") + url;
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServerDirectory>> ServerDirectory::Create(core::Reactor& reactor, const Config& config,
@@ -95,11 +102,12 @@ core::Task<absl::Status> ServerDirectory::Refresh() {
       status =
           source_.StoreFromDns(answer.ech_config_list, std::chrono::seconds(answer.ech_ttl_seconds), reactor_.now());
     }
-    status = Annotate(status, "ECH config of {}", config_.ech_name);
+    status = Annotate(status, "ECH config of {} from {}", config_.ech_name, Resolvers(config_));
   }
   if (addresses_given_) co_return status;
   if (!answer.address_status.ok()) {
-    if (status.ok()) status = Annotate(answer.address_status, "address of {}", config_.server_host);
+    if (status.ok())
+      status = Annotate(answer.address_status, "address of {} from {}", config_.server_host, Resolvers(config_));
     co_return status;
   }
   addresses_ = answer.addresses;
