@@ -33,7 +33,7 @@ void WheelMove(benchmark::State& state) {
   for (size_t i = 0; i < count; ++i) timers.emplace_back(wheel, [] {}).SetAfter(delays[i % delays.size()]);
   size_t at = 0;
   for (auto _ : state) {
-    timers[at * 7919 % count].SetAfter(delays[at % delays.size()]);
+    timers[at * 7919 % timers.size()].SetAfter(delays[at % delays.size()]);
     ++at;
   }
   state.SetLabel(fmt::format("{} armed", wheel.armed()));
@@ -45,10 +45,11 @@ void MultimapMove(benchmark::State& state) {
   const std::vector<milliseconds> delays = Delays(4096);
   std::multimap<milliseconds, size_t> wheel;
   std::vector<std::multimap<milliseconds, size_t>::iterator> timers;
+  timers.reserve(count);
   for (size_t i = 0; i < count; ++i) timers.push_back(wheel.emplace(delays[i % delays.size()], i));
   size_t at = 0;
   for (auto _ : state) {
-    auto& timer = timers[at * 7919 % count];
+    auto& timer = timers[at * 7919 % timers.size()];
     wheel.erase(timer);
     timer = wheel.emplace(delays[at % delays.size()], at);
     ++at;

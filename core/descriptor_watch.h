@@ -10,9 +10,8 @@
 namespace tunnel::core {
 
 // Calls `ready` with the events (EPOLLIN, EPOLLOUT, EPOLLERR) that are there, again and again while they are, until
-// Watch(0) or destruction. Does not own the descriptor; it must stay open until
-// then, and may be closed right after. One watch a descriptor. A descriptor that cannot be watched is reported as
-// EPOLLERR. Owner core only.
+// Watch(0) or destruction. Does not own the descriptor; it must stay open until then, and may be closed right after.
+// One watch a descriptor. A descriptor that cannot be watched is reported as EPOLLERR. Owner core only.
 class DescriptorWatch {
  public:
   DescriptorWatch(Reactor& reactor, int descriptor, absl::AnyInvocable<void(uint32_t events)> ready);

@@ -75,7 +75,7 @@ void Reactor::RunReady() {
     deferring_.swap(deferred_);
     for (absl::AnyInvocable<void()>& call : deferring_) call();
     deferring_.clear();
-    IntrusiveList<Attention, Attention> batch;
+    IntrusiveList<Attention, AttentionList> batch;
     batch.Append(attention_);
     while (!batch.empty()) batch.PopFront().Attend();
     while (!doomed_.empty()) {

@@ -34,6 +34,7 @@ struct ReactorOptions {
 
 // What holds operations that the kernel may still be working on. Its owner lets go by Orphan(); it deletes itself when
 // no operation is started any more, so memory the kernel may write to or read from outlives the operation.
+// NOLINTNEXTLINE(cppcoreguidelines-virtual-class-destructor): only the reactor, a friend, deletes it
 class OperationOwner : public ListLink<Reactor> {
  public:
   OperationOwner(const OperationOwner&) = delete;
@@ -60,8 +61,10 @@ class OperationOwner : public ListLink<Reactor> {
   bool doomed_ = false;
 };
 
+struct AttentionList;
+
 // What wants to be called once before the reactor waits again.
-class Attention : public ListLink<Attention> {
+class Attention : public ListLink<AttentionList> {
  public:
   virtual void Attend() = 0;
 
@@ -129,7 +132,7 @@ class Reactor {
   std::vector<std::coroutine_handle<>> resuming_;
   std::vector<absl::AnyInvocable<void()>> deferred_;
   std::vector<absl::AnyInvocable<void()>> deferring_;
-  IntrusiveList<Attention, Attention> attention_;
+  IntrusiveList<Attention, AttentionList> attention_;
   IntrusiveList<OperationOwner, Reactor> owners_;
   std::vector<OperationOwner*> doomed_;
   absl::AnyInvocable<bool()> drain_mailboxes_;

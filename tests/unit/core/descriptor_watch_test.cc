@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <list>
 
 #include "core/check.h"
 #include "core/process.h"
@@ -193,6 +194,36 @@ TEST_P(DescriptorWatchTest, WhatCannotBeWatchedIsReportedOnce) {
   watch->Watch(EPOLLIN);
   ASSERT_TRUE(RunUntil([&] { return calls == 1; }));
   EXPECT_LE(TurnsWithin(std::chrono::milliseconds(20), 3), 3);
+}
+
+TEST_P(DescriptorWatchTest, MoreAtOnceThanTheSubmissionQueueHolds) {
+  constexpr size_t kWatches = 3000;
+  ASSERT_GT(RaiseOpenFilesLimit(), kWatches + 100);
+  const Pipe pipe;
+  std::vector<int> descriptors;
+  std::list<DescriptorWatch> watches;
+  size_t calls = 0;
+  bool stop = false;
+  for (size_t i = 0; i < kWatches; ++i) {
+    descriptors.push_back(dup(pipe.reader()));
+    ASSERT_GE(descriptors.back(), 0);
+    watches.emplace_back(reactor(), descriptors.back(), [&](uint32_t) {
+      ++calls;
+      EXPECT_FALSE(stop);
+    });
+    watches.back().Watch(EPOLLIN);
+  }
+  Settle();
+  EXPECT_EQ(calls, 0U);
+  pipe.Write("x");
+  ASSERT_TRUE(RunUntil([&] { return calls >= 3 * kWatches; }));
+  stop = true;
+  for (DescriptorWatch& watch : watches) watch.Watch(0);
+  Settle();
+  for (DescriptorWatch& watch : watches) watch.Watch(EPOLLOUT);
+  watches.clear();
+  Settle();
+  for (const int descriptor : descriptors) close(descriptor);
 }
 
 class SignalWatchTest : public ReactorTest {};
