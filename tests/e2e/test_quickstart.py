@@ -7,7 +7,7 @@ import pytest
 
 from conftest import ROOT
 
-pytestmark = [pytest.mark.quickstart,
+pytestmark = [pytest.mark.quickstart, pytest.mark.timeout(1000),
               pytest.mark.skipif(os.environ.get("ECH_TUNNEL_VARIANT", "release") != "release",
                                  reason="quickstart builds and runs the release build")]
 
