@@ -93,6 +93,7 @@ void LegacyCarrier::NextEvents(const core::Slice* piece) {
       case LegacyDecoder::EventKind::kMalformed:
         reactor_.counters().messages_ignored.Add();
         spdlog::debug("channel to {}: ignored a message: {}", socket_.peer(), event.reason);
+        if (event.id_known) OnMalformed(decoder_.head());
         break;
     }
   }

@@ -44,6 +44,8 @@ class LegacyCarrier : public Carrier {
   // Payload and end of a message whose head OnHead() got.
   virtual void OnPayload(core::Slice piece) = 0;
   virtual void OnMessageComplete() = 0;
+  // A message that cannot be read, but for its type and id.
+  virtual void OnMalformed(const proto::LegacyHead& head) = 0;
   // DATA or CLOSE of an id that is not in the table.
   virtual void OnUnknownStream(const proto::LegacyHead& head) = 0;
   // The channel is over; before streams are told.

@@ -122,6 +122,10 @@ void LegacyClient::OnHead(const LegacyHead& head) {
   }
 }
 
+void LegacyClient::OnMalformed(const LegacyHead& head) {
+  (void)head;  // nothing of a server's waits for an answer
+}
+
 void LegacyClient::OnUnknownStream(const LegacyHead& head) {
   // The server goes on sending to a stream we closed: tell it again, as the original client does.
   if (head.type == LegacyType::kData) (void)SendHead({.type = LegacyType::kClose, .id = head.id});

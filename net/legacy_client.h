@@ -25,6 +25,7 @@ class LegacyClient final : public LegacyCarrier {
   void OnHead(const proto::LegacyHead& head) override;
   void OnPayload(core::Slice piece) override { (void)piece; }
   void OnMessageComplete() override {}
+  void OnMalformed(const proto::LegacyHead& head) override;
   void OnUnknownStream(const proto::LegacyHead& head) override;
   void OnChannelDown(const absl::Status& reason) override;
 

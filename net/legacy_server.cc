@@ -65,6 +65,16 @@ void LegacyServer::OnMessageComplete() {
                                std::exchange(first_, {})));
 }
 
+void LegacyServer::OnMalformed(const LegacyHead& head) {
+  // A target that is none: the peer's application waits for the answer.
+  if (head.type == LegacyType::kTcp && Find(head.id) == nullptr) {
+    (void)SendHead({.type = LegacyType::kClose, .id = head.id});
+    reactor().counters().streams_failed.Add();
+  } else if (head.type == LegacyType::kUdpConnect) {
+    (void)SendHead({.type = LegacyType::kUdpError, .id = head.id, .text = "the target is not HOST:PORT"});
+  }
+}
+
 void LegacyServer::OnUnknownStream(const LegacyHead& head) {
   (void)head;  // as the original: DATA for a stream that has ended is on its way while CLOSE is
   reactor().counters().messages_ignored.Add();

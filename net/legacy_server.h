@@ -25,6 +25,7 @@ class LegacyServer final : public LegacyCarrier {
   void OnHead(const proto::LegacyHead& head) override;
   void OnPayload(core::Slice piece) override;
   void OnMessageComplete() override;
+  void OnMalformed(const proto::LegacyHead& head) override;
   void OnUnknownStream(const proto::LegacyHead& head) override;
   void OnChannelDown(const absl::Status& reason) override { (void)reason; }
 

@@ -135,9 +135,10 @@ void LegacyDecoder::Feed(std::span<uint8_t> piece) {
 }
 
 LegacyDecoder::Event LegacyDecoder::Malformed(std::string_view why) {
+  const bool id_known = state_ == State::kTarget || state_ == State::kChannel;
   state_ = State::kSwallow;
   input_ = {};
-  return {.kind = EventKind::kMalformed, .reason = why};
+  return {.kind = EventKind::kMalformed, .reason = why, .id_known = id_known};
 }
 
 LegacyDecoder::Event LegacyDecoder::Head() {

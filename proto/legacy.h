@@ -104,12 +104,14 @@ class LegacyDecoder {
     kHead,       // head() is complete and valid
     kPayload,    // `payload`: the next bytes, never empty, within the piece fed
     kEnd,        // the message is complete
-    kMalformed,  // no message of this protocol; `reason` (a literal) says why. The rest of it is swallowed
+    kMalformed,  // no message of this protocol; `reason` (a literal) says why. The rest of it is swallowed. With
+                 // `id_known`, head().type and head().id are right: whoever sent it may be waiting for an answer
   };
   struct Event {
     EventKind kind = EventKind::kNeedMore;
     std::span<uint8_t> payload = {};
     std::string_view reason = {};
+    bool id_known = false;
   };
 
   explicit LegacyDecoder(Role role) : role_(role) {}  // ours: a server reads what clients send
@@ -126,7 +128,7 @@ class LegacyDecoder {
 
   [[nodiscard]] Event Next();
 
-  // Of the message whose kHead was handed out; its views hold until the next Begin().
+  // Of the message whose kHead (or kMalformed, as said there) was handed out; its views hold until the next Begin().
   [[nodiscard]] const LegacyHead& head() const { return head_; }
 
  private:

@@ -140,6 +140,19 @@ TEST(Legacy, EveryMessageCutShortIsMalformedOrShorter) {
   }
 }
 
+TEST(Legacy, MalformedWithAnIdThatWaitsForAnAnswer) {
+  for (const auto& [message, type] :
+       {std::pair{"TCP:" + kId + "|:80|x", LegacyType::kTcp}, std::pair{"TCP:" + kId + "|h:0|", LegacyType::kTcp},
+        std::pair{"UDP_CONNECT:" + kId + "|h", LegacyType::kUdpConnect}}) {
+    const LegacyResult result = Read(kServer, kText, message);
+    EXPECT_TRUE(result.malformed && result.id_known) << message;
+    EXPECT_EQ(result.head.type, type);
+    EXPECT_EQ(std::string(result.head.id.text.begin(), result.head.id.text.end()), kId);
+  }
+  EXPECT_FALSE(Read(kServer, kText, "TCP:" + kId + "0|h:1|").id_known);
+  EXPECT_FALSE(Read(kServer, kText, "TCP:" + kId).id_known);
+}
+
 TEST(Legacy, Malformed) {
   const std::string short_id = kId.substr(1);
   const struct {

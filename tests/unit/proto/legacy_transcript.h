@@ -14,6 +14,7 @@ namespace tunnel::proto {
 
 struct LegacyResult {
   bool malformed = false;
+  bool id_known = false;  // of one that is malformed
   bool has_head = false;
   bool ended = false;
   LegacyHead head = {};  // its views point into the two strings
@@ -22,9 +23,9 @@ struct LegacyResult {
   std::string payload;
 
   friend bool operator==(const LegacyResult& a, const LegacyResult& b) {
-    return a.malformed == b.malformed && a.has_head == b.has_head && a.ended == b.ended && a.head.type == b.head.type &&
-           a.head.id == b.head.id && a.head.channel == b.head.channel && a.head.port == b.head.port &&
-           a.host == b.host && a.text == b.text && a.payload == b.payload;
+    return a.malformed == b.malformed && a.id_known == b.id_known && a.has_head == b.has_head && a.ended == b.ended &&
+           a.head.type == b.head.type && a.head.id == b.head.id && a.head.channel == b.head.channel &&
+           a.head.port == b.head.port && a.host == b.host && a.text == b.text && a.payload == b.payload;
   }
 };
 
@@ -55,6 +56,7 @@ inline LegacyResult ReadLegacy(LegacyDecoder& decoder, Opcode opcode, std::strin
         case Kind::kMalformed:
           TUNNEL_CHECK(!result.has_head && !result.malformed && !event.reason.empty());
           result.malformed = true;
+          result.id_known = event.id_known;
           break;
       }
     }
@@ -67,7 +69,7 @@ inline LegacyResult ReadLegacy(LegacyDecoder& decoder, Opcode opcode, std::strin
   decoder.Finish();
   drain({});
   TUNNEL_CHECK(result.malformed || result.ended);
-  if (result.has_head) {
+  if (result.has_head || result.id_known) {
     result.head = decoder.head();
     result.host = result.head.host;
     result.text = result.head.text;
