@@ -202,8 +202,12 @@ TEST_P(SocketStressTest, AnythingAtAnyTime) {
     ASSERT_TRUE(all_left) << "seed " << seed;
     for (auto& [left, right] : pairs) {
       ASSERT_TRUE(left.sound() && right.sound()) << "seed " << seed;
-      if (left.left_properly() && right.heard_all()) ASSERT_EQ(left.sent(), right.taken()) << "seed " << seed;
-      if (right.left_properly() && left.heard_all()) ASSERT_EQ(right.sent(), left.taken()) << "seed " << seed;
+      if (left.left_properly() && right.heard_all()) {
+        ASSERT_EQ(left.sent(), right.taken()) << "seed " << seed;
+      }
+      if (right.left_properly() && left.heard_all()) {
+        ASSERT_EQ(right.sent(), left.taken()) << "seed " << seed;
+      }
     }
     pairs.clear();
     ASSERT_TRUE(RunUntil([&] { return reactor().counters().sockets_open.Get() == 0; }));

@@ -575,7 +575,9 @@ TEST(Help, NamesEveryFlagWithItsDefault) {
     EXPECT_THAT(help, HasSubstr(fmt::format("\n  -{}{}{}", flag.spec.name, flag.spec.boolean() ? "" : " ",
                                             flag.spec.argument)));
     EXPECT_FALSE(flag.help.empty()) << flag.spec.name;
-    if (flag.set != nullptr) EXPECT_FALSE(flag.default_text.empty()) << flag.spec.name;
+    if (flag.set != nullptr) {
+      EXPECT_FALSE(flag.default_text.empty()) << flag.spec.name;
+    }
   }
 }
 
