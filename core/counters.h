@@ -11,7 +11,7 @@ namespace tunnel::core {
 
 // name, and what it counts
 #define TUNNEL_COUNTERS(X)                                                        \
-  X(sockets_open)           /* gauge: stream sockets and listeners */             \
+  X(sockets_open)           /* gauge: streams, listeners, UDP */                  \
   X(streams_open)           /* gauge: streams carried by channels */              \
   X(buffers_in_use)         /* gauge: pool blocks and receive buffers lent out */ \
   X(buffer_bytes_in_use)    /* gauge */                                           \
@@ -36,6 +36,10 @@ namespace tunnel::core {
   X(bytes_from_target)                                                            \
   X(bytes_sent) /* on every socket */                                             \
   X(bytes_received)                                                               \
+  X(datagrams_sent)     /* by UDP sockets */                                      \
+  X(datagrams_received) /* by UDP sockets */                                      \
+  X(datagrams_unsent)   /* dropped by UDP sockets: full, no way, too long */      \
+  X(datagram_errors)    /* ICMP errors, and datagrams cut by the kernel */        \
   X(dns_queries_answered)                                                         \
   X(dns_queries_refused)                                                          \
   X(turns) /* of the reactor's loop */

@@ -3,11 +3,16 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/backend.h"
 
 namespace tunnel::core {
+
+// What an ICMP message (or a full kernel) leaves on a datagram socket, which lives on; nullopt for an error that ends
+// it.
+[[nodiscard]] std::optional<IoError> PassingDatagramError(int error_number);
 
 // A Backend without its operations: what io_uring and epoll do alike.
 class KernelBackend : public Backend {
@@ -20,6 +25,9 @@ class KernelBackend : public Backend {
   [[nodiscard]] SocketAddress LocalAddress(int descriptor) override;
   [[nodiscard]] SocketAddress PeerAddress(int descriptor) override;
   void SetNoDelay(int descriptor) override;
+  [[nodiscard]] IoError OpenDatagram(const SocketAddress& address, int& descriptor) override;
+  [[nodiscard]] IoError ConnectDatagram(int descriptor, const SocketAddress& peer) override;
+  [[nodiscard]] DatagramsSent SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) override;
   [[nodiscard]] IoError SetCongestionControl(int descriptor, const std::string& algorithm) override;
   void ShutdownWrite(int descriptor) override;
   void Abort(int descriptor, bool reset) override;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "proto/ip_address.h"
 
@@ -18,6 +19,11 @@ struct Target {
   uint16_t port = 0;
 
   bool operator==(const Target&) const = default;
+  // Clients choose targets, so they are hashed only by abseil's hash, which is seeded per process.
+  template <typename H>
+  friend H AbslHashValue(H state, const Target& target) {
+    return H::combine(std::move(state), target.host, target.port);
+  }
 };
 
 // Listeners may ask the kernel for a port; nobody can connect to port 0.

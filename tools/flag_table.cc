@@ -370,7 +370,7 @@ const Flag kFlags[] = {
      .side = Side::kProcess,
      .default_text = "none",
      .help = "Kernel features not to use though they are there: single-issuer, registered-ring, multishot-accept, "
-             "multishot-receive.",
+             "multishot-receive, multishot-datagrams.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(value, [&](std::string_view text) { return SetDisabledFeature(text, draft); });

@@ -224,7 +224,7 @@ INSTANTIATE_TEST_SUITE_P(
         {kServer + "-threads 1025", "-threads \"1025\": expected a number from 1 to 1024"},
         {kServer + "-disable-feature multishot-recieve",
          "-disable-feature \"multishot-recieve\": expected one of single-issuer, registered-ring, multishot-accept, "
-         "multishot-receive (did you mean multishot-receive?)"},
+         "multishot-receive, multishot-datagrams (did you mean multishot-receive?)"},
         {kServer + "-congestion nice",
          "-congestion \"nice\": expected a congestion control that this system has, as "
          "/proc/sys/net/ipv4/tcp_available_congestion_control lists them"},
