@@ -36,10 +36,14 @@ namespace tunnel::core {
   X(bytes_from_target)                                                            \
   X(bytes_sent) /* on every socket */                                             \
   X(bytes_received)                                                               \
-  X(datagrams_sent)     /* by UDP sockets */                                      \
-  X(datagrams_received) /* by UDP sockets */                                      \
-  X(datagrams_unsent)   /* dropped by UDP sockets: full, no way, too long */      \
-  X(datagram_errors)    /* ICMP errors, and datagrams cut by the kernel */        \
+  X(datagrams_sent)      /* by UDP sockets */                                     \
+  X(datagrams_received)  /* by UDP sockets */                                     \
+  X(datagrams_unsent)    /* dropped by UDP sockets: full, no way, too long */     \
+  X(associations_open)   /* gauge: UDP associations */                            \
+  X(datagrams_dropped)   /* no room, no channel, an unreachable target */         \
+  X(datagrams_malformed) /* no SOCKS5 header, a fragment, too long */             \
+  X(datagrams_foreign)   /* from whom the association is not for */               \
+  X(datagram_errors)     /* ICMP errors, and datagrams cut by the kernel */       \
   X(dns_queries_answered)                                                         \
   X(dns_queries_refused)                                                          \
   X(turns) /* of the reactor's loop */

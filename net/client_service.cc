@@ -49,7 +49,10 @@ class ClientService final : public TunnelService {
   absl::Status Start();
 
  private:
-  void CloseChannels() override { pool_->CloseChannels(); }
+  void CloseChannels() override {
+    associations_->CloseAll();
+    pool_->CloseChannels();
+  }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
 
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
@@ -66,6 +69,7 @@ class ClientService final : public TunnelService {
   std::unique_ptr<DohClient> doh_;
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
+  std::unique_ptr<UdpAssociateSet> associations_;
 };
 
 absl::Status ClientService::Start() {
@@ -87,6 +91,7 @@ absl::Status ClientService::Start() {
   if (!directory.ok()) return directory.status();
   directory_ = *std::move(directory);
   pool_ = std::make_unique<ClientPool>(reactor(), config, *tunnel_tls_, *directory_);
+  associations_ = std::make_unique<UdpAssociateSet>(reactor(), *pool_);
   pool_->SetChanged([this](unsigned up) {
     shared_.up[reactor().index()].store(up, std::memory_order_relaxed);
     if (up == 0) CheckIdle();
@@ -146,7 +151,7 @@ void ClientService::Serve(const ListenSpec& spec, core::StreamSocket socket) {
   if (spec.kind == ListenKind::kForward) {
     scope().Spawn(ServeForward(reactor(), std::move(socket), spec, *pool_, relays()));
   } else {
-    scope().Spawn(ServeProxy(reactor(), std::move(socket), spec, *pool_, relays()));
+    scope().Spawn(ServeProxy(reactor(), std::move(socket), spec, *pool_, relays(), *associations_));
   }
 }
 

@@ -54,6 +54,21 @@ inline constexpr core::Duration kFlushLimit = 30s;
 // been silent for this long, so that an answer in progress still comes through.
 inline constexpr core::Duration kLegacyHalfCloseLimit = 2s;
 
+// --- datagrams ---
+// An association, and each of its targets, is let go of when nothing passed for this long: the least that RFC 4787
+// REQ-5 has.
+inline constexpr core::Duration kAssociationIdleLimit = 120s;
+inline constexpr size_t kTargetsPerAssociation = 256;
+// One legacy association is one target of an application, so a channel may have many.
+inline constexpr size_t kAssociationsPerChannel = 2048;
+inline constexpr int64_t kAssociationsPerCore = 8192;
+static_assert(kAssociationsPerChannel >= kTargetsPerAssociation);
+// What waits for one target to be resolved.
+inline constexpr size_t kWaitingDatagrams = 32;
+inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;
+// A target that was refused is not asked about again for this long, however much is sent to it.
+inline constexpr core::Duration kRefusedTargetLimit = 5s;
+
 // --- stopping ---
 inline constexpr core::Duration kDrainLimit = 30s;
 

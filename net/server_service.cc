@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/process.h"
 #include "net/cares_resolver.h"
+#include "net/direct_datagrams.h"
 #include "net/made_certificate.h"
 #include "net/tunnel_server.h"
 
@@ -106,13 +107,14 @@ class ServerService final : public TunnelService {
     if (!resolver.ok()) return resolver.status();
     resolver_ = *std::move(resolver);
     connector_ = std::make_unique<TargetConnector>(reactor(), *resolver_, policy_);
+    datagrams_ = std::make_unique<DirectDatagrams>(reactor(), *resolver_, policy_, scope());
     ServerParts parts{.config = config};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(shared_.identity, parts));
     if (config.serve_dns) {
       publisher_ = std::make_unique<DnsPublisher>(shared_.identity.names);
       parts.publisher = publisher_.get();
     }
-    server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, relays(), scope());
+    server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, *datagrams_, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const ListenSpec& spec = config.listen[i];
@@ -155,6 +157,7 @@ class ServerService final : public TunnelService {
   const TargetPolicy policy_;
   std::unique_ptr<CaresResolver> resolver_;
   std::unique_ptr<TargetConnector> connector_;
+  std::unique_ptr<DirectDatagrams> datagrams_;
   std::unique_ptr<DnsPublisher> publisher_;
   // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
   std::vector<std::unique_ptr<TlsServerContext>> contexts_;

@@ -75,12 +75,13 @@ struct TunnelServer::Channel {
   std::unique_ptr<LegacyServer> carrier;  // refers to socket
 };
 
-TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
-                           core::Scope& scope)
+TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector,
+                           DatagramOpener& datagrams, RelaySet& relays, core::Scope& scope)
     : reactor_(reactor),
       parts_(std::move(parts)),
       token_(parts_.config.token),
       connector_(connector),
+      datagrams_(datagrams),
       relays_(relays),
       scope_(scope) {}
 
@@ -247,14 +248,15 @@ void TunnelServer::StartChannel(Connection connection, core::Slice received) {
   const std::string description = fmt::format("{}, {}", connection.stream->peer(), connection.transport);
   auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream));
   Channel& started = *channel;
-  started.carrier = std::make_unique<LegacyServer>(
-      reactor_, started.socket, connector_, relays_, scope_, [this, number, description](const absl::Status& reason) {
-        reactor_.counters().channels_up.Add(-1);
-        reactor_.counters().channels_lost.Add();
-        spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
-        down_.push_back(number);
-        reactor_.ScheduleAttention(*this);
-      });
+  started.carrier =
+      std::make_unique<LegacyServer>(reactor_, started.socket, connector_, datagrams_, relays_, scope_,
+                                     [this, number, description](const absl::Status& reason) {
+                                       reactor_.counters().channels_up.Add(-1);
+                                       reactor_.counters().channels_lost.Add();
+                                       spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
+                                       down_.push_back(number);
+                                       reactor_.ScheduleAttention(*this);
+                                     });
   channels_.emplace(number, std::move(channel));
   reactor_.counters().channels_up.Add();
   reactor_.counters().channels_opened.Add();

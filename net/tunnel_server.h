@@ -29,8 +29,8 @@ struct ServerParts {
 class TunnelServer final : core::Attention {
  public:
   // `scope` runs the connections and must have been joined before this is destroyed.
-  TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
-               core::Scope& scope);
+  TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, DatagramOpener& datagrams,
+               RelaySet& relays, core::Scope& scope);
   ~TunnelServer();
 
   // A connection of listener `spec`, which must outlive this.
@@ -63,6 +63,7 @@ class TunnelServer final : core::Attention {
   ServerParts parts_;
   const Secret token_;
   TargetConnector& connector_;
+  DatagramOpener& datagrams_;
   RelaySet& relays_;
   core::Scope& scope_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
