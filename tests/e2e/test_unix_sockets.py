@@ -48,7 +48,7 @@ class UnixEcho:
             except OSError:
                 return
             self.accepted += 1
-                threading.Thread(target=self._echo, args=(sock,), daemon=True).start()
+            threading.Thread(target=self._echo, args=(sock,), daemon=True).start()
 
     @staticmethod
     def _echo(sock):

@@ -67,7 +67,7 @@ const Credentials kMe{.user = "me", .password = "pass"};
 
 TEST(Socks5Client, NegotiatesHoweverTheBytesArrive) {
   const std::string zero = "\5\0\0\1\0\0\0\0\0\0"s;
-  const std::string request = "\5\1\0\3\xbexample.org\1\xbb"s;
+  const std::string request = "\5\1\0\3\13example.org\1\xbb"s;
   const struct {
     const char* what;
     Socks5Command command;
