@@ -113,7 +113,8 @@ class Backend {
   // --- immediate calls ---
   // A non-blocking, close-on-exec stream socket.
   [[nodiscard]] virtual IoError OpenStream(int family, int& descriptor) = 0;
-  // Binds with SO_REUSEADDR (and SO_REUSEPORT when `share_port`) and listens; IPv6 sockets are IPv6 only.
+  // Binds with SO_REUSEADDR (and SO_REUSEPORT when `share_port`) and listens; IPv6 sockets are IPv6 only. A Unix
+  // socket's file gets mode 0600, replaces one that nobody listens on, and is removed by Close().
   [[nodiscard]] virtual IoError Listen(int descriptor, const SocketAddress& address, bool share_port) = 0;
   [[nodiscard]] virtual SocketAddress LocalAddress(int descriptor) = 0;
   [[nodiscard]] virtual SocketAddress PeerAddress(int descriptor) = 0;

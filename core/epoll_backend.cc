@@ -314,7 +314,8 @@ void EpollBackend::TryConnect(Operation& operation) {
     TUNNEL_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0);
     descriptor.registered = true;
     if (error == EINPROGRESS || error == EINTR) return;
-    completion.error = FromErrno(error);
+    // Of a Unix socket only: its backlog is full, and readiness would never be told.
+    completion.error = error == EAGAIN ? IoError::kNoMemory : FromErrno(error);
   } else {
     int error = 0;
     socklen_t length = sizeof(error);

@@ -17,8 +17,6 @@
 namespace tunnel::core {
 namespace {
 
-constexpr int kListenBacklog = 4096;
-
 void SetInt(int descriptor, int level, int option, int value) {
   // Best effort: an option the kernel lacks leaves its default, which is correct if less fast.
   (void)setsockopt(descriptor, level, option, &value, sizeof(value));
@@ -72,6 +70,13 @@ IoError KernelBackend::OpenStream(int family, int& descriptor) {
 }
 
 IoError KernelBackend::Listen(int descriptor, const SocketAddress& address, bool share_port) {
+  if (address.is_unix()) {
+    SocketFile file;
+    const IoError error = BindSocketFile(descriptor, address, file);
+    if (error != IoError::kOk) return error;
+    socket_files_.emplace(descriptor, std::move(file));
+    return IoError::kOk;
+  }
   SetInt(descriptor, SOL_SOCKET, SO_REUSEADDR, 1);
   if (share_port) SetInt(descriptor, SOL_SOCKET, SO_REUSEPORT, 1);
   if (address.is_v6()) SetInt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -162,7 +167,13 @@ void KernelBackend::Abort(int descriptor, bool reset) {
   }
 }
 
-void KernelBackend::Close(int descriptor) { TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF); }
+void KernelBackend::Close(int descriptor) {
+  if (const auto file = socket_files_.find(descriptor); file != socket_files_.end()) {
+    RemoveSocketFile(file->second);
+    socket_files_.erase(file);
+  }
+  TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF);
+}
 
 void KernelBackend::Detach(int descriptor) { (void)descriptor; }
 

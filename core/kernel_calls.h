@@ -1,12 +1,15 @@
 // The immediate system calls that both kernel backends share.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 
 #include "core/backend.h"
+#include "core/socket_file.h"
 
 namespace tunnel::core {
 
@@ -45,6 +48,8 @@ class KernelBackend : public Backend {
 
  private:
   int wake_descriptor_;
+  // Of the Unix sockets that listen, by descriptor.
+  absl::flat_hash_map<int, SocketFile> socket_files_;
   // Random bytes are drawn from the kernel in blocks: a mask key a frame must not cost a system call a frame.
   std::array<uint8_t, 1024> random_{};
   size_t random_left_ = 0;

@@ -21,7 +21,7 @@ ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsCl
   };
 }
 
-void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<proto::IpAddress> only_address) {
+void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address) {
   channels_.push_back(std::make_unique<ClientChannel>(context_, number, only_address));
   scope.Spawn(channels_.back()->Keep());
 }

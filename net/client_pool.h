@@ -15,7 +15,7 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls, ServerDirectory& directory);
 
   // Adds a channel and dials it in `scope`.
-  void AddChannel(core::Scope& scope, unsigned number, std::optional<proto::IpAddress> only_address);
+  void AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address);
 
   // Waits for a first channel when none is up.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,

@@ -58,7 +58,7 @@ class ClientService final : public TunnelService {
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
   void Serve(const ListenSpec& spec, core::StreamSocket socket);
   // The core to which a connection goes that came to this one; this one unless it has no channel and another has.
-  [[nodiscard]] unsigned CoreFor() const;
+  [[nodiscard]] unsigned CoreFor(const ListenSpec& spec);
 
   ClientShared& shared_;
   core::ReactorGroup& group_;
@@ -70,6 +70,7 @@ class ClientService final : public TunnelService {
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
   std::unique_ptr<UdpAssociateSet> associations_;
+  unsigned next_core_ = 0;
 };
 
 absl::Status ClientService::Start() {
@@ -108,18 +109,20 @@ absl::Status ClientService::Start() {
   }
   // The channels go round the cores; their numbers count over the process.
   unsigned number = 0;
-  const auto add = [&](std::optional<proto::IpAddress> address) {
+  const auto add = [&](std::optional<core::SocketAddress> address) {
     if (number++ % group_.size() == reactor().index()) pool_->AddChannel(scope(), number, address);
   };
   for (unsigned i = 0; i < config.channels; ++i) {
-    for (const proto::IpAddress& address : config.server_addresses) add(address);
+    for (const core::SocketAddress& address : config.server_addresses) add(address);
     if (config.server_addresses.empty()) add(std::nullopt);
   }
   return absl::OkStatus();
 }
 
-unsigned ClientService::CoreFor() const {
-  const unsigned own = reactor().index();
+unsigned ClientService::CoreFor(const ListenSpec& spec) {
+  unsigned own = reactor().index();
+  // Core 0 alone listens on a Unix socket and deals its connections round the cores.
+  if (spec.address.is_unix()) own = next_core_++ % group_.size();
   if (shared_.up[own].load(std::memory_order_relaxed) > 0) return own;
   for (unsigned core = 0; core < group_.size(); ++core) {
     if (shared_.up[core].load(std::memory_order_relaxed) > 0) return core;
@@ -133,7 +136,7 @@ void ClientService::OnAccepted(const ListenSpec& spec, core::StreamSocket socket
     socket.Reset();
     return;
   }
-  const unsigned to = CoreFor();
+  const unsigned to = CoreFor(spec);
   if (to == reactor().index()) {
     Serve(spec, std::move(socket));
     return;

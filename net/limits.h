@@ -40,6 +40,8 @@ inline constexpr size_t kDataMessageBytes = size_t{32} * 1024;
 // What a stream keeps for an application or target that does not take it, beside that socket's own queue; beyond it the
 // channel stops reading.
 inline constexpr size_t kParkedStreamBytes = size_t{256} * 1024;
+// Channels of one source address unless -channels-per-source says otherwise: hundreds of clients behind one NAT.
+inline constexpr unsigned kChannelsPerSource = 1024;
 // Streams one channel carries at most; a further one is answered with CLOSE.
 inline constexpr size_t kStreamsPerChannel = 16 * 1024;
 // Connects to targets in progress on one core.
@@ -48,6 +50,8 @@ inline constexpr int64_t kConnectsPerCore = 1024;
 inline constexpr core::Duration kOpenLimit = 15s;
 inline constexpr core::Duration kTargetConnectLimit = 10s;
 static_assert(kTargetConnectLimit < kOpenLimit, "the server's reason must reach the client");
+// While the outbound proxy cannot be used the log says so this often.
+inline constexpr core::Duration kProxyWarningInterval = 10s;
 // How long a closed socket may take to deliver what is queued.
 inline constexpr core::Duration kFlushLimit = 30s;
 // The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has

@@ -128,6 +128,12 @@ class UdpAssociateSet::Relay final : public core::ListLink<UdpAssociateSet>,
 
 void UdpAssociateSet::Start(std::unique_ptr<ByteStream> control, const SocketAddress& local, const SocketAddress& peer,
                             const proto::Target& expected) {
+  if (local.is_unix()) {
+    // A relay on loopback would be open to those whom the permissions of the socket keep out.
+    Reply(reactor_, *control, proto::Socks5Reply::kCommandNotSupported, {});
+    control->CloseAfterSend(kCloseLimit);
+    return;
+  }
   auto relay = std::make_unique<Relay>(*this, std::move(control));
   absl::Status opened = ResourceExhausted("too many UDP associations");
   if (static_cast<int64_t>(size_) < kAssociationsPerCore) opened = relay->Open(local, peer, expected);

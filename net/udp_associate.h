@@ -22,8 +22,9 @@ class UdpAssociateSet {
   ~UdpAssociateSet() { CloseAll(); }
 
   // Answers the request that was read from `control`, whose handler was detached: with the relay's address, or a
-  // failure, after which it is closed. `local` and `peer` are the connection's ends; `expected` is the request's
-  // address, all zeros where the application does not say from where it will send.
+  // failure, after which it is closed; always one where the connection came over a Unix socket. `local` and `peer` are
+  // the connection's ends; `expected` is the request's address, all zeros where the application does not say from where
+  // it will send.
   void Start(std::unique_ptr<ByteStream> control, const core::SocketAddress& local, const core::SocketAddress& peer,
              const proto::Target& expected);
   void CloseAll();
