@@ -8,6 +8,7 @@
 
 #include <absl/functional/any_invocable.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <cstdint>
 #include <memory>
@@ -31,10 +32,32 @@ struct Completion {
   int descriptor = -1;  // accept: the new connection, owned by the receiver of the completion
   size_t bytes = 0;     // receive: size of `data`, 0 is the end of the stream; send: bytes taken
   uint32_t events = 0;  // poll: EPOLLIN, EPOLLOUT, ... that are ready
-  Slice data;           // receive
+  Slice data;           // receive, receive datagram
+  // Receive datagram: who sent it, valid during the call; null when the completion carries no datagram.
+  const SocketAddress* source = nullptr;
+  bool truncated = false;  // receive datagram: there was more of it than a buffer holds
 };
 
-enum class OperationKind : uint8_t { kAccept, kReceive, kSend, kConnect, kPoll };
+enum class OperationKind : uint8_t { kAccept, kReceive, kSend, kConnect, kPoll, kReceiveDatagram };
+
+// Memory that the kernel needs while a kReceiveDatagram is started. What is in it is the backend's business.
+struct DatagramScratch {
+  msghdr message{};
+  iovec vector{};
+  sockaddr_storage source{};
+};
+
+// One datagram to be sent; both must stay in place during the call.
+struct OutgoingDatagram {
+  const SocketAddress* to = nullptr;  // null on a connected socket
+  std::span<const uint8_t> payload;
+};
+
+// What became of the datagrams of one call.
+struct DatagramsSent {
+  size_t sent = 0;
+  size_t bytes = 0;
+};
 
 struct BackendList;
 
@@ -49,6 +72,7 @@ struct Operation : ListLink<BackendList> {
   const msghdr* message = nullptr;         // kSend
   const SocketAddress* address = nullptr;  // kConnect
   uint32_t poll_events = 0;                // kPoll: EPOLLIN and such; one shot
+  DatagramScratch* scratch = nullptr;      // kReceiveDatagram
 
   [[nodiscard]] bool started() const { return started_; }
 
@@ -79,6 +103,8 @@ class Backend {
   // Accepts connections one after another (multishot), non-blocking and close-on-exec, until cancelled or an error.
   // Receives into buffers of the backend's own (multishot) until cancelled, the end of the stream, or an error.
   // Sends what fits of `message`, at least one byte. Connects. Waits once for readiness.
+  // Receives datagrams (multishot), empty ones too, until cancelled or an error. What an ICMP message made of an
+  // earlier send comes as a completion with an error, no source, and `more`: the socket lives on.
   virtual void Start(Operation& operation) = 0;
   // Asks a started operation to end. It completes with kCancelled, or with what it had reached before; data that had
   // arrived is still delivered. Harmless when not started.
@@ -87,11 +113,19 @@ class Backend {
   // --- immediate calls ---
   // A non-blocking, close-on-exec stream socket.
   [[nodiscard]] virtual IoError OpenStream(int family, int& descriptor) = 0;
-  // Binds with SO_REUSEADDR (and SO_REUSEPORT when `share_port`) and listens; IPv6 sockets are IPv6 only.
+  // Binds with SO_REUSEADDR (and SO_REUSEPORT when `share_port`) and listens; IPv6 sockets are IPv6 only. A Unix
+  // socket's file gets mode 0600, replaces one that nobody listens on, and is removed by Close().
   [[nodiscard]] virtual IoError Listen(int descriptor, const SocketAddress& address, bool share_port) = 0;
   [[nodiscard]] virtual SocketAddress LocalAddress(int descriptor) = 0;
   [[nodiscard]] virtual SocketAddress PeerAddress(int descriptor) = 0;
   virtual void SetNoDelay(int descriptor) = 0;
+  // A non-blocking, close-on-exec datagram socket, bound to `address` (port 0 takes a free one), with large buffers.
+  [[nodiscard]] virtual IoError OpenDatagram(const SocketAddress& address, int& descriptor) = 0;
+  // From now on it sends to and receives from `peer` only.
+  [[nodiscard]] virtual IoError ConnectDatagram(int descriptor, const SocketAddress& peer) = 0;
+  // Sends each of `datagrams` or drops it, never waits: a full socket buffer, a datagram that is too long and one that
+  // cannot get where it should are all a drop.
+  [[nodiscard]] virtual DatagramsSent SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) = 0;
   // Sets TCP_CONGESTION; benchmarks need the same algorithm everywhere.
   [[nodiscard]] virtual IoError SetCongestionControl(int descriptor, const std::string& algorithm) = 0;
   virtual void ShutdownWrite(int descriptor) = 0;

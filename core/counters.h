@@ -10,34 +10,44 @@
 namespace tunnel::core {
 
 // name, and what it counts
-#define TUNNEL_COUNTERS(X)                                                        \
-  X(sockets_open)           /* gauge: stream sockets and listeners */             \
-  X(streams_open)           /* gauge: streams carried by channels */              \
-  X(buffers_in_use)         /* gauge: pool blocks and receive buffers lent out */ \
-  X(buffer_bytes_in_use)    /* gauge */                                           \
-  X(channels_up)            /* gauge */                                           \
-  X(handshakes_in_progress) /* gauge: accepted, not yet a channel or refused */   \
-  X(connects_in_progress)   /* gauge: server side, towards targets */             \
-  X(timers_armed)           /* gauge */                                           \
-  X(connections_accepted)                                                         \
-  X(connections_refused) /* over a bound, outside -cidr */                        \
-  X(channels_opened)                                                              \
-  X(channels_lost)                                                                \
-  X(ech_accepted)                                                                 \
-  X(ech_rejected)                                                                 \
-  X(handshakes_failed)                                                            \
-  X(upgrades_refused) /* 400, 401, 403, 404 */                                    \
-  X(streams_opened)                                                               \
-  X(streams_failed) /* the target could not be reached or was denied */           \
-  X(targets_denied)                                                               \
-  X(protocol_errors)  /* a channel ended with 1002, 1007 or 1009 */               \
-  X(messages_ignored) /* legacy messages that match no form or no stream */       \
-  X(bytes_to_target)  /* payload handed to applications' or targets' sockets */   \
-  X(bytes_from_target)                                                            \
-  X(bytes_sent) /* on every socket */                                             \
-  X(bytes_received)                                                               \
-  X(dns_queries_answered)                                                         \
-  X(dns_queries_refused)                                                          \
+#define TUNNEL_COUNTERS(X)                                                             \
+  X(sockets_open)           /* gauge: streams, listeners, UDP */                       \
+  X(streams_open)           /* gauge: streams carried by channels */                   \
+  X(buffers_in_use)         /* gauge: pool blocks and receive buffers lent out */      \
+  X(buffer_bytes_in_use)    /* gauge */                                                \
+  X(channels_up)            /* gauge */                                                \
+  X(handshakes_in_progress) /* gauge: accepted, not yet a channel or refused */        \
+  X(connects_in_progress)   /* gauge: server side, towards targets */                  \
+  X(timers_armed)           /* gauge */                                                \
+  X(connections_accepted)                                                              \
+  X(connections_refused) /* over a bound, outside -cidr */                             \
+  X(channels_opened)                                                                   \
+  X(channels_lost)                                                                     \
+  X(channels_refused) /* 503: a source with too many */                                \
+  X(ech_accepted)                                                                      \
+  X(ech_rejected)                                                                      \
+  X(handshakes_failed)                                                                 \
+  X(upgrades_refused) /* 400, 401, 403, 404 */                                         \
+  X(streams_opened)                                                                    \
+  X(streams_failed) /* the target could not be reached or was denied */                \
+  X(targets_denied)                                                                    \
+  X(outbound_proxy_failures) /* it was not reached, or broke the protocol */           \
+  X(protocol_errors)         /* a channel ended with 1002, 1007 or 1009 */             \
+  X(messages_ignored)        /* legacy messages that match no form or no stream */     \
+  X(bytes_to_target)         /* payload handed to applications' or targets' sockets */ \
+  X(bytes_from_target)                                                                 \
+  X(bytes_sent) /* on every socket */                                                  \
+  X(bytes_received)                                                                    \
+  X(datagrams_sent)      /* by UDP sockets */                                          \
+  X(datagrams_received)  /* by UDP sockets */                                          \
+  X(datagrams_unsent)    /* dropped by UDP sockets: full, no way, too long */          \
+  X(associations_open)   /* gauge: UDP associations */                                 \
+  X(datagrams_dropped)   /* no room, no channel, an unreachable target */              \
+  X(datagrams_malformed) /* no SOCKS5 header, a fragment, too long */                  \
+  X(datagrams_foreign)   /* from whom the association is not for */                    \
+  X(datagram_errors)     /* ICMP errors, and datagrams cut by the kernel */            \
+  X(dns_queries_answered)                                                              \
+  X(dns_queries_refused)                                                               \
   X(turns) /* of the reactor's loop */
 
 class Counter {

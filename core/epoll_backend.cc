@@ -22,6 +22,7 @@ constexpr int kEventsPerWait = 256;
 // Bytes one descriptor may receive, and connections one listener may accept, before others have their turn.
 constexpr int kReceivesPerTurn = 4;
 constexpr int kAcceptsPerTurn = 64;
+constexpr int kDatagramsPerTurn = 64;
 // A receive goes on in the buffer it used before as long as this much of it is free.
 constexpr size_t kMinReceiveRoom = size_t{16} * 1024;
 
@@ -78,8 +79,9 @@ class EpollBackend final : public KernelBackend {
   bool Try(Operation& operation);
   bool TryAccept(Operation& operation);
   bool TryReceive(Operation& operation);
-  // Makes `receive_buffer_` hold kMinReceiveRoom or more.
-  void TakeReceiveBuffer();
+  bool TryReceiveDatagram(Operation& operation);
+  // Makes `receive_buffer_` hold `room` or more.
+  void TakeReceiveBuffer(size_t room);
   void TrySend(Operation& operation);
   void TryConnect(Operation& operation);
   void StartPoll(Operation& operation);
@@ -104,9 +106,9 @@ void EpollBackend::Start(Operation& operation) {
     StartPoll(operation);
     return;
   }
-  Operation*& slot = (operation.kind == OperationKind::kAccept || operation.kind == OperationKind::kReceive)
-                         ? descriptor.in
-                         : descriptor.out;
+  const bool inward = operation.kind == OperationKind::kAccept || operation.kind == OperationKind::kReceive ||
+                      operation.kind == OperationKind::kReceiveDatagram;
+  Operation*& slot = inward ? descriptor.in : descriptor.out;
   TUNNEL_CHECK(slot == nullptr);
   slot = &operation;
   MakeReady(&operation);
@@ -187,6 +189,8 @@ bool EpollBackend::Try(Operation& operation) {
       return TryAccept(operation);
     case OperationKind::kReceive:
       return TryReceive(operation);
+    case OperationKind::kReceiveDatagram:
+      return TryReceiveDatagram(operation);
     case OperationKind::kSend:
       TrySend(operation);
       return false;
@@ -218,15 +222,15 @@ bool EpollBackend::TryAccept(Operation& operation) {
   return true;
 }
 
-void EpollBackend::TakeReceiveBuffer() {
+void EpollBackend::TakeReceiveBuffer(size_t room) {
   const Buffer* buffer = receive_buffer_.buffer();
   if (buffer != nullptr && buffer->references == 1) receive_buffer_.Reset();  // consumed already: begin it anew
-  if (receive_buffer_.size() < kMinReceiveRoom) receive_buffer_ = pool_.Allocate(kReceiveBufferBytes);
+  if (receive_buffer_.size() < room) receive_buffer_ = pool_.Allocate(kReceiveBufferBytes);
 }
 
 bool EpollBackend::TryReceive(Operation& operation) {
   for (int i = 0; i < kReceivesPerTurn; ++i) {
-    TakeReceiveBuffer();
+    TakeReceiveBuffer(kMinReceiveRoom);
     const size_t room = receive_buffer_.size();
     const ssize_t got = recv(operation.descriptor, receive_buffer_.data(), room, 0);
     if (got < 0) {
@@ -244,6 +248,41 @@ bool EpollBackend::TryReceive(Operation& operation) {
     }
     Finish(operation, completion);
     if (bytes == 0 || !operation.started_ || operation.cancelled_) return false;
+  }
+  return true;
+}
+
+bool EpollBackend::TryReceiveDatagram(Operation& operation) {
+  DatagramScratch& scratch = *operation.scratch;
+  for (int i = 0; i < kDatagramsPerTurn; ++i) {
+    TakeReceiveBuffer(kMaxDatagramBytes);  // of which most is left, and used anew, when nobody keeps the last one
+    scratch.vector = {receive_buffer_.data(), receive_buffer_.size()};
+    scratch.message = {};
+    scratch.message.msg_name = &scratch.source;
+    scratch.message.msg_namelen = sizeof(scratch.source);
+    scratch.message.msg_iov = &scratch.vector;
+    scratch.message.msg_iovlen = 1;
+    const ssize_t got = recvmsg(operation.descriptor, &scratch.message, 0);
+    if (got < 0) {
+      if (errno == EAGAIN) return false;
+      if (errno == EINTR) continue;
+      const std::optional<IoError> passing = PassingDatagramError(errno);
+      Completion completion{.error = passing.has_value() ? *passing : FromErrno(errno), .more = passing.has_value()};
+      Finish(operation, completion);
+      if (!operation.started_ || operation.cancelled_) return false;
+      continue;
+    }
+    const auto bytes = static_cast<size_t>(got);
+    const SocketAddress source =
+        SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&scratch.source), scratch.message.msg_namelen);
+    Completion completion{.more = true,
+                          .bytes = bytes,
+                          .data = receive_buffer_.Share(0, bytes),
+                          .source = &source,
+                          .truncated = (scratch.message.msg_flags & MSG_TRUNC) != 0};
+    receive_buffer_.RemovePrefix(bytes);
+    Finish(operation, completion);
+    if (!operation.started_ || operation.cancelled_) return false;
   }
   return true;
 }
@@ -275,7 +314,8 @@ void EpollBackend::TryConnect(Operation& operation) {
     TUNNEL_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, operation.descriptor, &event) == 0);
     descriptor.registered = true;
     if (error == EINPROGRESS || error == EINTR) return;
-    completion.error = FromErrno(error);
+    // Of a Unix socket only: its backlog is full, and readiness would never be told.
+    completion.error = error == EAGAIN ? IoError::kNoMemory : FromErrno(error);
   } else {
     int error = 0;
     socklen_t length = sizeof(error);

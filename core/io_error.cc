@@ -13,6 +13,9 @@ IoError FromErrno(int error_number) {
       return IoError::kOk;
     case ECANCELED:
       return IoError::kCancelled;
+    case ENOENT:
+    case ENOTDIR:
+      return IoError::kNotFound;
     case ECONNREFUSED:
       return IoError::kRefused;
     case EHOSTUNREACH:
@@ -57,6 +60,8 @@ std::string_view ToString(IoError error) {
       return "ok";
     case IoError::kCancelled:
       return "cancelled";
+    case IoError::kNotFound:
+      return "no such file or directory";
     case IoError::kRefused:
       return "connection refused";
     case IoError::kUnreachable:

@@ -10,6 +10,7 @@ namespace tunnel::core {
 enum class IoError {
   kOk = 0,
   kCancelled,      // we asked for it
+  kNotFound,       // ENOENT, ENOTDIR: no such file, of a Unix socket
   kRefused,        // ECONNREFUSED: nobody listens there
   kUnreachable,    // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL: no way there
   kTimedOut,       // ETIMEDOUT: the kernel gave up

@@ -10,11 +10,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
+
+#include "core/limits.h"
 
 namespace tunnel::core {
 namespace {
-
-constexpr int kListenBacklog = 4096;
 
 void SetInt(int descriptor, int level, int option, int value) {
   // Best effort: an option the kernel lacks leaves its default, which is correct if less fast.
@@ -30,6 +31,33 @@ SocketAddress AddressBy(int (*get)(int, sockaddr*, socklen_t*), int descriptor) 
 
 }  // namespace
 
+std::optional<IoError> PassingDatagramError(int error_number) {
+  switch (error_number) {
+    case ECONNREFUSED:
+    case ENOPROTOOPT:
+    case EPROTO:
+      return IoError::kRefused;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+    case ENONET:
+    case ETIMEDOUT:
+      return IoError::kUnreachable;
+    case EACCES:
+    case EPERM:
+      return IoError::kDenied;
+    case ENOMEM:
+    case ENOBUFS:
+      return IoError::kNoMemory;
+    case EMSGSIZE:
+    case EOPNOTSUPP:
+      return IoError::kOther;
+    default:
+      return std::nullopt;
+  }
+}
+
 KernelBackend::KernelBackend() : wake_descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   TUNNEL_CHECK(wake_descriptor_ >= 0);
 }
@@ -42,6 +70,13 @@ IoError KernelBackend::OpenStream(int family, int& descriptor) {
 }
 
 IoError KernelBackend::Listen(int descriptor, const SocketAddress& address, bool share_port) {
+  if (address.is_unix()) {
+    SocketFile file;
+    const IoError error = BindSocketFile(descriptor, address, file);
+    if (error != IoError::kOk) return error;
+    socket_files_.emplace(descriptor, std::move(file));
+    return IoError::kOk;
+  }
   SetInt(descriptor, SOL_SOCKET, SO_REUSEADDR, 1);
   if (share_port) SetInt(descriptor, SOL_SOCKET, SO_REUSEPORT, 1);
   if (address.is_v6()) SetInt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -55,6 +90,65 @@ SocketAddress KernelBackend::LocalAddress(int descriptor) { return AddressBy(&ge
 SocketAddress KernelBackend::PeerAddress(int descriptor) { return AddressBy(&getpeername, descriptor); }
 
 void KernelBackend::SetNoDelay(int descriptor) { SetInt(descriptor, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+IoError KernelBackend::OpenDatagram(const SocketAddress& address, int& descriptor) {
+  descriptor = socket(address.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (descriptor < 0) return FromErrno(errno);
+  SetInt(descriptor, SOL_SOCKET, SO_RCVBUF, kDatagramSocketBufferBytes);
+  SetInt(descriptor, SOL_SOCKET, SO_SNDBUF, kDatagramSocketBufferBytes);
+  if (address.is_v6()) SetInt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  if (bind(descriptor, address.kernel(), address.kernel_length()) == 0) return IoError::kOk;
+  const IoError error = FromErrno(errno);
+  close(std::exchange(descriptor, -1));
+  return error;
+}
+
+IoError KernelBackend::ConnectDatagram(int descriptor, const SocketAddress& peer) {
+  return connect(descriptor, peer.kernel(), peer.kernel_length()) == 0 ? IoError::kOk : FromErrno(errno);
+}
+
+DatagramsSent KernelBackend::SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) {
+  std::array<mmsghdr, kDatagramsPerSend> messages;
+  std::array<iovec, kDatagramsPerSend> vectors;
+  DatagramsSent result;
+  while (!datagrams.empty()) {
+    const size_t count = std::min(datagrams.size(), messages.size());
+    for (size_t i = 0; i < count; ++i) {
+      const OutgoingDatagram& datagram = datagrams[i];
+      // The kernel only reads them; its structures have no const.
+      vectors[i] = {const_cast<uint8_t*>(datagram.payload.data()), datagram.payload.size()};
+      messages[i] = {};
+      messages[i].msg_hdr.msg_iov = &vectors[i];
+      messages[i].msg_hdr.msg_iovlen = 1;
+      if (datagram.to != nullptr) {
+        messages[i].msg_hdr.msg_name = const_cast<sockaddr*>(datagram.to->kernel());
+        messages[i].msg_hdr.msg_namelen = datagram.to->kernel_length();
+      }
+    }
+    bool retried = false;
+    for (size_t at = 0; at < count;) {
+      const int sent =
+          sendmmsg(descriptor, messages.data() + at, static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0) {
+        if (errno == EINTR) continue;
+        // What does not fit now would not fit at once either.
+        if (errno == EAGAIN) return result;
+        // Every other error is this datagram's, or it tells of an ICMP message that answered an earlier one: once told,
+        // that is gone, and this one can go.
+        if (!std::exchange(retried, true)) continue;
+        retried = false;
+        ++at;
+        continue;
+      }
+      retried = false;
+      for (size_t i = at; i < at + static_cast<size_t>(sent); ++i) result.bytes += messages[i].msg_len;
+      result.sent += static_cast<size_t>(sent);
+      at += static_cast<size_t>(sent);
+    }
+    datagrams = datagrams.subspan(count);
+  }
+  return result;
+}
 
 IoError KernelBackend::SetCongestionControl(int descriptor, const std::string& algorithm) {
   const auto length = static_cast<socklen_t>(algorithm.size());
@@ -73,7 +167,13 @@ void KernelBackend::Abort(int descriptor, bool reset) {
   }
 }
 
-void KernelBackend::Close(int descriptor) { TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF); }
+void KernelBackend::Close(int descriptor) {
+  if (const auto file = socket_files_.find(descriptor); file != socket_files_.end()) {
+    RemoveSocketFile(file->second);
+    socket_files_.erase(file);
+  }
+  TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF);
+}
 
 void KernelBackend::Detach(int descriptor) { (void)descriptor; }
 

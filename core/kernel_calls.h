@@ -1,13 +1,21 @@
 // The immediate system calls that both kernel backends share.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/backend.h"
+#include "core/socket_file.h"
 
 namespace tunnel::core {
+
+// What an ICMP message (or a full kernel) leaves on a datagram socket, which lives on; nullopt for an error that ends
+// it.
+[[nodiscard]] std::optional<IoError> PassingDatagramError(int error_number);
 
 // A Backend without its operations: what io_uring and epoll do alike.
 class KernelBackend : public Backend {
@@ -20,6 +28,9 @@ class KernelBackend : public Backend {
   [[nodiscard]] SocketAddress LocalAddress(int descriptor) override;
   [[nodiscard]] SocketAddress PeerAddress(int descriptor) override;
   void SetNoDelay(int descriptor) override;
+  [[nodiscard]] IoError OpenDatagram(const SocketAddress& address, int& descriptor) override;
+  [[nodiscard]] IoError ConnectDatagram(int descriptor, const SocketAddress& peer) override;
+  [[nodiscard]] DatagramsSent SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) override;
   [[nodiscard]] IoError SetCongestionControl(int descriptor, const std::string& algorithm) override;
   void ShutdownWrite(int descriptor) override;
   void Abort(int descriptor, bool reset) override;
@@ -37,6 +48,8 @@ class KernelBackend : public Backend {
 
  private:
   int wake_descriptor_;
+  // Of the Unix sockets that listen, by descriptor.
+  absl::flat_hash_map<int, SocketFile> socket_files_;
   // Random bytes are drawn from the kernel in blocks: a mask key a frame must not cost a system call a frame.
   std::array<uint8_t, 1024> random_{};
   size_t random_left_ = 0;

@@ -11,11 +11,24 @@ namespace tunnel::core {
 inline constexpr size_t kReceiveBufferBytes = size_t{64} * 1024;
 // 32 of them: 2 MiB, near one core's L2, so that a byte is still in cache when it is read the second time.
 inline constexpr unsigned kReceiveBuffers = 32;
-// Receives that met an empty ring are armed again only when this many buffers are back: at once would spin.
-inline constexpr unsigned kReceiveRearmBuffers = kReceiveBuffers / 2;
-// A slice that is to be held (queued, parked) is copied out of the ring when fewer free buffers than this are left.
-inline constexpr unsigned kReceiveScarceBuffers = kReceiveBuffers / 2;
+// With fewer than half of them free, a slice that is to be held (queued, parked) is copied out of the ring; a receive
+// that met an empty ring is armed again only when half are back: at once would spin.
 static_assert((kReceiveBuffers & (kReceiveBuffers - 1)) == 0, "the kernel wants a power of two");
+
+// --- datagrams ---
+// Buffers for them are apart: streams that hold theirs must not stop UDP, nor the other way round. Each takes the
+// largest datagram (65,507 bytes; 65,527 over IPv6) and what io_uring writes before it; memory that small datagrams do
+// not reach is never touched.
+inline constexpr size_t kDatagramBufferBytes = size_t{68} * 1024;
+inline constexpr unsigned kDatagramBuffers = 64;
+static_assert((kDatagramBuffers & (kDatagramBuffers - 1)) == 0, "the kernel wants a power of two");
+inline constexpr size_t kMaxDatagramBytes = 65527;
+static_assert(kMaxDatagramBytes + 16 + 128 <= kDatagramBufferBytes, "io_uring_recvmsg_out and an address go first");
+// What is asked of the kernel for a socket's buffers; it gives less when net.core.rmem_max and wmem_max say so.
+inline constexpr int kDatagramSocketBufferBytes = 4 * 1024 * 1024;
+// Datagrams a socket collects in one turn before it hands them to the kernel, and what it collects at most in bytes.
+inline constexpr size_t kDatagramsPerSend = 64;
+inline constexpr size_t kDatagramBatchBytes = size_t{256} * 1024;
 
 // --- a socket's send queue ---
 // Above high water writable() is false and producers pause; at low water they are called again.

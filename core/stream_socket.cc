@@ -20,6 +20,7 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   void SetHandler(Handler* handler);
   void PauseReceive();
   void ResumeReceive();
+  void PutBack(Slice data);
   void Send(Slice data);
   void FinishSend();
   void Close(bool reset);
@@ -129,6 +130,12 @@ void StreamSocket::State::PauseReceive() {
 void StreamSocket::State::ResumeReceive() {
   if (!paused_) return;
   paused_ = false;
+  reactor().ScheduleAttention(*this);
+}
+
+void StreamSocket::State::PutBack(Slice data) {
+  if (data.empty()) return;
+  parked_.push_front(std::move(data));
   reactor().ScheduleAttention(*this);
 }
 
@@ -395,6 +402,9 @@ void StreamSocket::PauseReceive() {
 }
 void StreamSocket::ResumeReceive() {
   if (state_ != nullptr) state_->ResumeReceive();
+}
+void StreamSocket::PutBack(Slice data) {
+  if (state_ != nullptr) state_->PutBack(std::move(data));
 }
 void StreamSocket::Send(Slice data) {
   if (state_ != nullptr) state_->Send(std::move(data));

@@ -52,6 +52,10 @@ class StreamSocket {
   void PauseReceive();
   void ResumeReceive();
 
+  // Puts received bytes back: they are delivered again, before whatever else there is. From the owner's sequence only,
+  // not from OnReceive().
+  void PutBack(Slice data);
+
   // Queues bytes. Dropped silently once the connection is dead (OnSocketError tells).
   void Send(Slice data);
   // Bytes queued and not yet taken by the kernel.

@@ -2,90 +2,28 @@
 //
 // Receives take buffers from a ring of provided buffers and hand them out as slices; the buffer goes back to the kernel
 // when its last slice is gone. While many are out, received bytes are copied to the pool instead, so that consumers
-// that hold slices never leave the kernel without buffers. A receive that met an empty ring waits in `starved_` and is
+// that hold slices never leave the kernel without buffers. A receive that met an empty ring waits in its list and is
 // armed again when enough buffers are back (at once would spin). Completions are copied out of the ring first and
 // delivered after, so that what they start never interleaves with what is still to be read.
 #include <liburing.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <vector>
 
 #include "core/kernel_calls.h"
-#include "core/uring_buffers.h"
 #include "core/uring_features.h"
+#include "core/uring_receive_ring.h"
 
 namespace tunnel::core {
 namespace {
 
-constexpr uint16_t kBufferGroup = 1;
-
-// The buffers lent to the kernel for receives, and the ring that lends them.
-class ReceiveRing final : public BufferOwner {
- public:
-  ~ReceiveRing() {
-    TUNNEL_CHECK(lent_ == 0);
-    if (memory_ != MAP_FAILED) munmap(memory_, kMemoryBytes);
-    if (entries_ != MAP_FAILED) munmap(entries_, kEntriesBytes);
-  }
-
-  absl::Status Register(io_uring& ring) {
-    memory_ = mmap(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    entries_ = mmap(nullptr, kEntriesBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory_ == MAP_FAILED || entries_ == MAP_FAILED) return ResourceExhausted("mmap of receive buffers");
-    ring_ = static_cast<io_uring_buf_ring*>(entries_);
-    io_uring_buf_reg registration{};
-    registration.ring_addr = reinterpret_cast<uint64_t>(ring_);
-    registration.ring_entries = kReceiveBuffers;
-    registration.bgid = kBufferGroup;
-    if (const int result = io_uring_register_buf_ring(&ring, &registration, 0); result != 0) {
-      return Unavailable("io_uring provided-buffer ring: {}", std::strerror(-result));
-    }
-    io_uring_buf_ring_init(ring_);
-    for (unsigned i = 0; i < kReceiveBuffers; ++i) {
-      Buffer& buffer = buffers_[i];
-      buffer.data = static_cast<uint8_t*>(memory_) + i * kReceiveBufferBytes;
-      buffer.capacity = kReceiveBufferBytes;
-      buffer.id = i;
-      buffer.owner = this;
-      Give(buffer);
-    }
-    return absl::OkStatus();
-  }
-
-  // A slice over what the kernel wrote into buffer `id`.
-  Slice Take(uint32_t id, size_t bytes) {
-    TUNNEL_CHECK(id < kReceiveBuffers && buffers_[id].references == 0 && bytes <= kReceiveBufferBytes);
-    ++lent_;
-    return {buffers_[id], buffers_[id].data, bytes};
-  }
-  void Recycle(Buffer& buffer) override {
-    --lent_;
-    Give(buffer);
-  }
-  [[nodiscard]] bool scarce() const override { return free() < kReceiveScarceBuffers; }
-  [[nodiscard]] size_t lent() const { return lent_; }
-  [[nodiscard]] size_t free() const { return kReceiveBuffers - lent_; }
-
- private:
-  static constexpr size_t kMemoryBytes = kReceiveBuffers * kReceiveBufferBytes;
-  static constexpr size_t kEntriesBytes = kReceiveBuffers * sizeof(io_uring_buf);
-
-  void Give(Buffer& buffer) {
-    ProvideBuffer(*ring_, kReceiveBuffers, buffer.data, kReceiveBufferBytes, static_cast<uint16_t>(buffer.id));
-  }
-
-  void* memory_ = MAP_FAILED;
-  void* entries_ = MAP_FAILED;
-  io_uring_buf_ring* ring_ = nullptr;
-  std::array<Buffer, kReceiveBuffers> buffers_;
-  size_t lent_ = 0;
-};
+// Buffers of streams and of datagrams lie in rings of their own.
+constexpr uint16_t kStreamGroup = 1;
+constexpr uint16_t kDatagramGroup = 2;
 
 class UringBackend final : public KernelBackend {
  public:
@@ -97,7 +35,7 @@ class UringBackend final : public KernelBackend {
   absl::Status Open();
 
   [[nodiscard]] std::string Describe() const override { return "io_uring (" + features_.Describe() + ")"; }
-  [[nodiscard]] size_t receive_buffers_in_use() const override { return receive_ring_.lent(); }
+  [[nodiscard]] size_t receive_buffers_in_use() const override { return stream_ring_.lent() + datagram_ring_.lent(); }
   void Start(Operation& operation) override;
   void Cancel(Operation& operation) override;
   void Poll(TimePoint deadline) override;
@@ -129,19 +67,27 @@ class UringBackend final : public KernelBackend {
   void Reap();
   void Deliver(const RawCompletion& raw);
   void DeliverReceive(Operation& operation, const RawCompletion& raw);
+  void DeliverDatagram(Operation& operation, const RawCompletion& raw);
+  // What a receive met that its owner is not told of: no buffer, or nothing there after all. True when that was it.
+  bool WaitsOn(Operation& operation, const RawCompletion& raw);
+  // Says `completion`, whose operation the kernel has ended, and goes on for its owner, unless that cancelled it
+  // meanwhile.
+  void FinishAndGoOn(Operation& operation, Completion& completion);
+  UringReceiveRing& RingOf(const Operation& operation) {
+    return operation.kind == OperationKind::kReceiveDatagram ? datagram_ring_ : stream_ring_;
+  }
   void Finish(Operation& operation, Completion& completion) {
     if (!completion.more) operation.started_ = false;
     operation.on_complete(operation, completion);
   }
-  void RearmStarved();
+  void RearmStarved(UringReceiveRing& ring);
 
   const UringFeatures features_;
   BufferPool& pool_;
   io_uring ring_{};
   bool open_ = false;
-  ReceiveRing receive_ring_;
-  // Receives that found no buffer. They stay started; nothing of theirs is in the kernel.
-  IntrusiveList<Operation, BackendList> starved_;
+  UringReceiveRing stream_ring_{kStreamGroup, kReceiveBuffers, kReceiveBufferBytes};
+  UringReceiveRing datagram_ring_{kDatagramGroup, kDatagramBuffers, kDatagramBufferBytes};
   // Starved receives that were cancelled: they complete in the next turn.
   IntrusiveList<Operation, BackendList> cancelled_;
   std::vector<RawCompletion> completions_;  // copied out and not yet delivered
@@ -161,7 +107,8 @@ absl::Status UringBackend::Open() {
   }
   open_ = true;
   if (features_.registered_ring) (void)io_uring_register_ring_fd(&ring_);  // without it everything works, slower
-  TUNNEL_RETURN_IF_ERROR(receive_ring_.Register(ring_));
+  TUNNEL_RETURN_IF_ERROR(stream_ring_.Register(ring_));
+  TUNNEL_RETURN_IF_ERROR(datagram_ring_.Register(ring_));
   completions_.reserve(kCompletionEntries);
   ArmWake();
   return absl::OkStatus();
@@ -184,7 +131,7 @@ void UringBackend::Submit(Operation& operation) {
         io_uring_prep_recv(sqe, operation.descriptor, nullptr, kReceiveBufferBytes, 0);
       }
       sqe->flags |= IOSQE_BUFFER_SELECT;
-      sqe->buf_group = kBufferGroup;
+      sqe->buf_group = kStreamGroup;
       break;
     case OperationKind::kSend:
       io_uring_prep_sendmsg(sqe, operation.descriptor, operation.message, MSG_NOSIGNAL);
@@ -195,6 +142,24 @@ void UringBackend::Submit(Operation& operation) {
     case OperationKind::kPoll:
       io_uring_prep_poll_add(sqe, operation.descriptor, operation.poll_events);
       break;
+    case OperationKind::kReceiveDatagram: {
+      DatagramScratch& scratch = *operation.scratch;
+      scratch.message = {};
+      scratch.message.msg_namelen = sizeof(scratch.source);
+      if (features_.multishot_datagrams) {
+        // The kernel takes sizes from the message and writes all it describes into the buffer.
+        io_uring_prep_recvmsg_multishot(sqe, operation.descriptor, &scratch.message, 0);
+      } else {
+        scratch.vector = {nullptr, kDatagramBufferBytes};
+        scratch.message.msg_name = &scratch.source;
+        scratch.message.msg_iov = &scratch.vector;
+        scratch.message.msg_iovlen = 1;
+        io_uring_prep_recvmsg(sqe, operation.descriptor, &scratch.message, 0);
+      }
+      sqe->flags |= IOSQE_BUFFER_SELECT;
+      sqe->buf_group = kDatagramGroup;
+      break;
+    }
   }
   io_uring_sqe_set_data(sqe, &operation);
 }
@@ -219,35 +184,18 @@ void UringBackend::Cancel(Operation& operation) {
   io_uring_sqe_set_data(sqe, nullptr);  // the operation's own completion is the one that counts
 }
 
-void UringBackend::DeliverReceive(Operation& operation, const RawCompletion& raw) {
-  if (raw.result == -ENOBUFS && !operation.cancelled_) {
-    starved_.PushBack(operation);
-    return;
+bool UringBackend::WaitsOn(Operation& operation, const RawCompletion& raw) {
+  if (operation.cancelled_) return false;
+  if (raw.result == -ENOBUFS) {
+    RingOf(operation).starved().PushBack(operation);
+    return true;
   }
-  if (IsTransient(raw.result) && !operation.cancelled_) {
-    Submit(operation);
-    return;
-  }
-  Completion completion;
-  completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
-  if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
-    completion.data =
-        receive_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
-    if (receive_ring_.scarce()) completion.data = pool_.Copy(completion.data.bytes());
-  }
-  if (raw.result < 0) {
-    const bool ours = raw.result == -ENOBUFS || IsTransient(raw.result);  // and cancelled meanwhile
-    completion.error = ours ? IoError::kCancelled : FromErrno(-raw.result);
-  } else {
-    completion.bytes = static_cast<size_t>(raw.result);
-  }
-  const bool rearm = !completion.more && raw.result > 0;
-  if (!rearm) {
-    Finish(operation, completion);
-    return;
-  }
-  // Data, but the operation ended: single shot, or the kernel gave up the multishot. It goes on for its owner, unless
-  // that cancelled it meanwhile.
+  if (!IsTransient(raw.result)) return false;
+  Submit(operation);
+  return true;
+}
+
+void UringBackend::FinishAndGoOn(Operation& operation, Completion& completion) {
   completion.more = true;
   Finish(operation, completion);
   if (operation.cancelled_) {
@@ -255,6 +203,72 @@ void UringBackend::DeliverReceive(Operation& operation, const RawCompletion& raw
     Finish(operation, last);
   } else {
     Submit(operation);
+  }
+}
+
+void UringBackend::DeliverReceive(Operation& operation, const RawCompletion& raw) {
+  if (WaitsOn(operation, raw)) return;
+  Completion completion;
+  completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
+  if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
+    completion.data =
+        stream_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
+    if (stream_ring_.scarce()) completion.data = pool_.Copy(completion.data.bytes());
+  }
+  if (raw.result < 0) {
+    const bool ours = raw.result == -ENOBUFS || IsTransient(raw.result);  // and cancelled meanwhile
+    completion.error = ours ? IoError::kCancelled : FromErrno(-raw.result);
+  } else {
+    completion.bytes = static_cast<size_t>(raw.result);
+  }
+  // Data, but the operation ended: single shot, or the kernel gave up the multishot.
+  if (!completion.more && raw.result > 0) {
+    FinishAndGoOn(operation, completion);
+  } else {
+    Finish(operation, completion);
+  }
+}
+
+void UringBackend::DeliverDatagram(Operation& operation, const RawCompletion& raw) {
+  if (WaitsOn(operation, raw)) return;
+  Completion completion;
+  completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
+  SocketAddress source;
+  if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
+    completion.data =
+        datagram_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
+  }
+  if (raw.result >= 0) {
+    DatagramScratch& scratch = *operation.scratch;
+    if (features_.multishot_datagrams) {
+      io_uring_recvmsg_out* out = io_uring_recvmsg_validate(completion.data.data(), raw.result, &scratch.message);
+      TUNNEL_CHECK(out != nullptr);
+      source = SocketAddress::FromKernel(static_cast<const sockaddr*>(io_uring_recvmsg_name(out)), out->namelen);
+      completion.truncated = (out->flags & MSG_TRUNC) != 0;
+      const auto* payload = static_cast<const uint8_t*>(io_uring_recvmsg_payload(out, &scratch.message));
+      completion.data.RemovePrefix(static_cast<size_t>(payload - completion.data.data()));
+    } else {
+      source =
+          SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&scratch.source), scratch.message.msg_namelen);
+      completion.truncated = (scratch.message.msg_flags & MSG_TRUNC) != 0;
+    }
+    completion.data.Truncate(std::min(completion.data.size(), kMaxDatagramBytes));
+    completion.bytes = completion.data.size();
+    if (datagram_ring_.scarce()) completion.data = pool_.Copy(completion.data.bytes());
+    completion.source = &source;
+  } else if (operation.cancelled_) {
+    completion.error = IoError::kCancelled;
+  } else if (const std::optional<IoError> passing = PassingDatagramError(-raw.result); passing.has_value()) {
+    completion.error = *passing;
+  } else {
+    completion.error = raw.result == -ECANCELED ? IoError::kCancelled : FromErrno(-raw.result);
+    Finish(operation, completion);
+    return;
+  }
+  if (completion.more || completion.error == IoError::kCancelled) {
+    Finish(operation, completion);
+  } else {
+    FinishAndGoOn(operation, completion);
   }
 }
 
@@ -269,6 +283,10 @@ void UringBackend::Deliver(const RawCompletion& raw) {
   const bool more = (raw.flags & IORING_CQE_F_MORE) != 0;
   if (operation.kind == OperationKind::kReceive) {
     DeliverReceive(operation, raw);
+    return;
+  }
+  if (operation.kind == OperationKind::kReceiveDatagram) {
+    DeliverDatagram(operation, raw);
     return;
   }
   if (IsTransient(raw.result)) {
@@ -287,16 +305,10 @@ void UringBackend::Deliver(const RawCompletion& raw) {
     case OperationKind::kAccept:
       if (raw.result >= 0) {
         completion.descriptor = raw.result;
-        const bool rearm = !more;
-        completion.more = true;
-        Finish(operation, completion);
-        if (rearm) {
-          if (operation.cancelled_) {
-            Completion last{.error = IoError::kCancelled};
-            Finish(operation, last);
-          } else {
-            Submit(operation);
-          }
+        if (more) {
+          Finish(operation, completion);
+        } else {
+          FinishAndGoOn(operation, completion);
         }
         return;
       }
@@ -313,6 +325,7 @@ void UringBackend::Deliver(const RawCompletion& raw) {
       break;
     case OperationKind::kConnect:
     case OperationKind::kReceive:
+    case OperationKind::kReceiveDatagram:
       break;
   }
   Finish(operation, completion);
@@ -329,14 +342,15 @@ void UringBackend::Reap() {
   io_uring_cq_advance(&ring_, seen);
 }
 
-void UringBackend::RearmStarved() {
-  if (starved_.empty() || receive_ring_.free() < kReceiveRearmBuffers) return;
+void UringBackend::RearmStarved(UringReceiveRing& ring) {
+  if (ring.starved().empty() || ring.free() < ring.size() / 2) return;
   // No more than there are buffers: the rest would only come back empty-handed.
-  for (size_t left = receive_ring_.free(); left > 0 && !starved_.empty(); --left) Submit(starved_.PopFront());
+  for (size_t left = ring.free(); left > 0 && !ring.starved().empty(); --left) Submit(ring.starved().PopFront());
 }
 
 void UringBackend::Poll(TimePoint deadline) {
-  RearmStarved();
+  RearmStarved(stream_ring_);
+  RearmStarved(datagram_ring_);
   const TimePoint now = Now();
   if (!cancelled_.empty() || !completions_.empty() || deadline <= now) {
     io_uring_submit_and_get_events(&ring_);

@@ -11,10 +11,11 @@ namespace tunnel::core {
 
 // What the io_uring backend can use and can do without; each can be switched off by its name.
 struct UringFeatures {
-  bool single_issuer = true;      // IORING_SETUP_SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions only when we ask
-  bool registered_ring = true;    // the ring's descriptor registered: cheaper io_uring_enter
-  bool multishot_accept = true;   // 5.19
-  bool multishot_receive = true;  // 6.0
+  bool single_issuer = true;        // IORING_SETUP_SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions only when we ask
+  bool registered_ring = true;      // the ring's descriptor registered: cheaper io_uring_enter
+  bool multishot_accept = true;     // 5.19
+  bool multishot_receive = true;    // 6.0
+  bool multishot_datagrams = true;  // 6.0: datagrams with their sender
 
   // "single-issuer multishot-accept ...": those in use.
   [[nodiscard]] std::string Describe() const;

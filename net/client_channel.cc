@@ -85,9 +85,10 @@ core::Task<absl::Status> ClientChannel::Dial() {
   auto route = co_await context_.directory.Route();
   if (!route.ok()) co_return route.status();
   if (only_address_.has_value()) {
-    const proto::IpAddress wanted = *only_address_;
-    std::erase_if(route->addresses,
-                  [&](const core::SocketAddress& address) { return address.ip() != proto::ToString(wanted); });
+    const core::SocketAddress wanted = *only_address_;
+    std::erase_if(route->addresses, [&](const core::SocketAddress& address) {
+      return address.ip() != wanted.ip() || address.unix_path() != wanted.unix_path();
+    });
   }
   std::optional<ech::ConfigToUse> config = route->ech;
   bool retried = false;

@@ -27,7 +27,7 @@ struct ChannelContext {
 class ClientChannel {
  public:
   // `number` counts from 1 over the whole process. With `only_address` the channel goes there and nowhere else.
-  ClientChannel(ChannelContext& context, unsigned number, std::optional<proto::IpAddress> only_address)
+  ClientChannel(ChannelContext& context, unsigned number, std::optional<core::SocketAddress> only_address)
       : context_(context), number_(number), only_address_(only_address) {}
 
   // Dials and keeps the channel until the task is cancelled. One call.
@@ -47,7 +47,7 @@ class ClientChannel {
 
   ChannelContext& context_;
   const unsigned number_;
-  const std::optional<proto::IpAddress> only_address_;
+  const std::optional<core::SocketAddress> only_address_;
   std::unique_ptr<WebSocket> socket_;
   std::unique_ptr<LegacyClient> carrier_;  // refers to socket_
   core::Event down_;

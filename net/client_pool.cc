@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "net/legacy_datagrams.h"
 #include "net/limits.h"
 
 namespace tunnel::net {
@@ -20,7 +21,7 @@ ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsCl
   };
 }
 
-void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<proto::IpAddress> only_address) {
+void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address) {
   channels_.push_back(std::make_unique<ClientChannel>(context_, number, only_address));
   scope.Spawn(channels_.back()->Keep());
 }
@@ -53,6 +54,21 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
   auto stream = co_await OpenLegacyStream(reactor_, std::move(up), std::move(target), std::move(first));
   if (!stream.ok()) reactor_.counters().streams_failed.Add();
   co_return std::move(stream);
+}
+
+LegacyClient* ClientPool::ChooseForDatagrams() {
+  const std::vector<LegacyClient*> up = Up();
+  for (size_t i = 0; i < up.size(); ++i) {
+    LegacyClient* channel = up[next_for_datagrams_++ % up.size()];
+    if (channel->socket().writable()) return channel;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<std::unique_ptr<DatagramAssociation>> ClientPool::Open(DatagramAssociation::Handler& handler,
+                                                                      SenderFilter filter) {
+  (void)filter;  // the legacy protocol passes on nothing but what targets answer
+  return std::make_unique<LegacyDatagrams>(reactor_, [this] { return ChooseForDatagrams(); }, handler);
 }
 
 }  // namespace tunnel::net

@@ -5,20 +5,25 @@
 #include <vector>
 
 #include "net/client_channel.h"
+#include "net/datagram_opener.h"
 #include "net/stream_opener.h"
 
 namespace tunnel::net {
 
-class ClientPool final : public StreamOpener {
+class ClientPool final : public StreamOpener, public DatagramOpener {
  public:
   ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls, ServerDirectory& directory);
 
   // Adds a channel and dials it in `scope`.
-  void AddChannel(core::Scope& scope, unsigned number, std::optional<proto::IpAddress> only_address);
+  void AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address);
 
   // Waits for a first channel when none is up.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
                                                                              core::Slice first) override;
+
+  // Each target goes over a channel of its own choosing, in turn; those that are full are passed over.
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<DatagramAssociation>> Open(DatagramAssociation::Handler& handler,
+                                                                          SenderFilter filter) override;
 
   [[nodiscard]] unsigned channels_up() const;
   // Starts the closing handshake on every channel.
@@ -28,10 +33,12 @@ class ClientPool final : public StreamOpener {
 
  private:
   [[nodiscard]] std::vector<LegacyClient*> Up() const;
+  [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;
   ChannelContext context_;
   std::vector<std::unique_ptr<ClientChannel>> channels_;
+  size_t next_for_datagrams_ = 0;
   core::Event some_up_;
   absl::AnyInvocable<void(unsigned)> changed_;
 };

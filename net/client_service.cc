@@ -49,13 +49,16 @@ class ClientService final : public TunnelService {
   absl::Status Start();
 
  private:
-  void CloseChannels() override { pool_->CloseChannels(); }
+  void CloseChannels() override {
+    associations_->CloseAll();
+    pool_->CloseChannels();
+  }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
 
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
   void Serve(const ListenSpec& spec, core::StreamSocket socket);
   // The core to which a connection goes that came to this one; this one unless it has no channel and another has.
-  [[nodiscard]] unsigned CoreFor() const;
+  [[nodiscard]] unsigned CoreFor(const ListenSpec& spec);
 
   ClientShared& shared_;
   core::ReactorGroup& group_;
@@ -66,6 +69,8 @@ class ClientService final : public TunnelService {
   std::unique_ptr<DohClient> doh_;
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
+  std::unique_ptr<UdpAssociateSet> associations_;
+  unsigned next_core_ = 0;
 };
 
 absl::Status ClientService::Start() {
@@ -87,6 +92,7 @@ absl::Status ClientService::Start() {
   if (!directory.ok()) return directory.status();
   directory_ = *std::move(directory);
   pool_ = std::make_unique<ClientPool>(reactor(), config, *tunnel_tls_, *directory_);
+  associations_ = std::make_unique<UdpAssociateSet>(reactor(), *pool_);
   pool_->SetChanged([this](unsigned up) {
     shared_.up[reactor().index()].store(up, std::memory_order_relaxed);
     if (up == 0) CheckIdle();
@@ -103,18 +109,20 @@ absl::Status ClientService::Start() {
   }
   // The channels go round the cores; their numbers count over the process.
   unsigned number = 0;
-  const auto add = [&](std::optional<proto::IpAddress> address) {
+  const auto add = [&](std::optional<core::SocketAddress> address) {
     if (number++ % group_.size() == reactor().index()) pool_->AddChannel(scope(), number, address);
   };
   for (unsigned i = 0; i < config.channels; ++i) {
-    for (const proto::IpAddress& address : config.server_addresses) add(address);
+    for (const core::SocketAddress& address : config.server_addresses) add(address);
     if (config.server_addresses.empty()) add(std::nullopt);
   }
   return absl::OkStatus();
 }
 
-unsigned ClientService::CoreFor() const {
-  const unsigned own = reactor().index();
+unsigned ClientService::CoreFor(const ListenSpec& spec) {
+  unsigned own = reactor().index();
+  // Core 0 alone listens on a Unix socket and deals its connections round the cores.
+  if (spec.address.is_unix()) own = next_core_++ % group_.size();
   if (shared_.up[own].load(std::memory_order_relaxed) > 0) return own;
   for (unsigned core = 0; core < group_.size(); ++core) {
     if (shared_.up[core].load(std::memory_order_relaxed) > 0) return core;
@@ -128,7 +136,7 @@ void ClientService::OnAccepted(const ListenSpec& spec, core::StreamSocket socket
     socket.Reset();
     return;
   }
-  const unsigned to = CoreFor();
+  const unsigned to = CoreFor(spec);
   if (to == reactor().index()) {
     Serve(spec, std::move(socket));
     return;
@@ -146,7 +154,7 @@ void ClientService::Serve(const ListenSpec& spec, core::StreamSocket socket) {
   if (spec.kind == ListenKind::kForward) {
     scope().Spawn(ServeForward(reactor(), std::move(socket), spec, *pool_, relays()));
   } else {
-    scope().Spawn(ServeProxy(reactor(), std::move(socket), spec, *pool_, relays()));
+    scope().Spawn(ServeProxy(reactor(), std::move(socket), spec, *pool_, relays(), *associations_));
   }
 }
 

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/log.h"
 #include "core/reactor.h"
 #include "core/socket_address.h"
+#include "net/limits.h"
 #include "proto/target.h"
+#include "proto/url.h"
 
 namespace tunnel::net {
 
@@ -32,12 +35,20 @@ struct ListenSpec {
 
 // One rule of -allow-target or -deny-target.
 struct TargetRule {
-  enum class Kind { kNetwork, kName, kSuffix, kAny };
+  enum class Kind { kNetwork, kName, kSuffix, kAny, kUnix };
   Kind kind = Kind::kAny;
   proto::Cidr network;      // kNetwork
-  std::string name;         // kName: lower case; kSuffix: lower case without the leading "*."
+  std::string name;         // kName: lower case; kSuffix: lower case without the leading "*."; kUnix: the path
   uint16_t first_port = 1;  // inclusive
   uint16_t last_port = 65535;
+};
+
+// -f of a server: the SOCKS5 proxy through which it goes out.
+struct OutboundProxy {
+  proto::Target address;                          // unless unix_socket is valid
+  core::SocketAddress unix_socket;                // valid: the proxy listens there
+  std::optional<proto::Credentials> credentials;  // secret: never logged
+  std::string description;                        // as given, without credentials
 };
 
 enum class Protocol { kAuto, kNative, kLegacy };
@@ -49,11 +60,11 @@ struct Config {
   std::string server_host;  // of -f: the name that ECH hides, or an address
   uint16_t server_port = 443;
   std::string server_path = "/";
-  std::vector<proto::IpAddress> server_addresses;  // -ip; empty: resolve over DoH
-  unsigned channels = 3;                           // for each address of -ip
-  std::vector<std::string> doh_urls;               // https://host[:port]/path
-  std::string ech_name;                            // whose HTTPS record holds the ECHConfigList
-  std::string ech_config_list;                     // -ech-config, decoded; empty: by DoH
+  std::vector<core::SocketAddress> server_addresses;  // -ip, port 0 or Unix; empty: resolve over DoH
+  unsigned channels = 3;                              // for each address of -ip
+  std::vector<std::string> doh_urls;                  // https://host[:port]/path
+  std::string ech_name;                               // whose HTTPS record holds the ECHConfigList
+  std::string ech_config_list;                        // -ech-config, decoded; empty: by DoH
   bool fallback = false;
   Protocol protocol = Protocol::kAuto;
 
@@ -72,8 +83,10 @@ struct Config {
   bool require_ech = false;
   std::vector<std::string> names;
   bool serve_dns = false;
+  unsigned channels_per_source = kChannelsPerSource;  // of wss:// listeners; 0: any number
   std::vector<TargetRule> allow_target;
   std::vector<TargetRule> deny_target;
+  std::optional<OutboundProxy> outbound;  // -f socks5://; nothing: directly
 
   // --- process ---
   core::ReactorOptions reactor;

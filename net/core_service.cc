@@ -13,7 +13,11 @@ TunnelService::TunnelService(core::Reactor& reactor)
 absl::Status TunnelService::Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
                                    core::Listener::Accepted accepted) {
   const bool first = reactor_.index() == 0;
-  if (first) {
+  // A Unix socket cannot be shared as a port can: core 0 alone accepts.
+  if (spec.address.is_unix() && !first) return absl::OkStatus();
+  if (spec.address.is_unix()) {
+    bound = spec.address;
+  } else if (first) {
     // SO_REUSEPORT would let a second process of the same user share the port unnoticed, so it is tried without first.
     auto free = core::Listener::Probe(reactor_, spec.address);
     if (!free.ok()) return Annotate(free.status(), "-l {}", spec.description);
@@ -23,7 +27,8 @@ absl::Status TunnelService::Listen(const ListenSpec& spec, core::SocketAddress& 
   if (!listener.ok()) return Annotate(listener.status(), "-l {}", spec.description);
   listeners_.push_back(*std::move(listener));
   if (first) {
-    const std::string port = spec.address.port() == 0 ? fmt::format(" (port {})", bound.port()) : std::string();
+    const std::string port =
+        spec.address.port() == 0 && !spec.address.is_unix() ? fmt::format(" (port {})", bound.port()) : std::string();
     spdlog::info("listening on {}{}", spec.description, port);
   }
   return absl::OkStatus();

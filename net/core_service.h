@@ -26,7 +26,8 @@ class TunnelService : public core::CoreService {
 
  protected:
   // Listens for `spec` on this core; `accepted` gets each connection. Core 0 comes first: it fails when the port is
-  // taken, and stores in `bound` the address that the other cores share with it.
+  // taken, and stores in `bound` the address that the other cores share with it. On a Unix socket core 0 listens alone
+  // and `accepted` deals the connections out.
   [[nodiscard]] absl::Status Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
                                     core::Listener::Accepted accepted);
   // Starts saying goodbye on every channel.

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/log.h"
+#include "net/legacy_datagrams.h"
 #include "net/limits.h"
 
 namespace tunnel::net {
@@ -100,7 +101,24 @@ class LegacyOpen final : ByteStream::Handler {
 LegacyClient::~LegacyClient() { OnChannelDown(Unavailable("the channel was closed")); }
 
 void LegacyClient::OnHead(const LegacyHead& head) {
+  datagram_.reset();
   switch (head.type) {
+    case LegacyType::kUdpData:
+      datagram_ = head;  // whose texts hold until the next message
+      assembler_.Begin();
+      break;
+    case LegacyType::kUdpConnected:
+    case LegacyType::kUdpError: {
+      const auto found = datagrams_.find(head.id);
+      if (found == datagrams_.end()) {
+        reactor().counters().messages_ignored.Add();  // closed while this was on its way
+      } else if (head.type == LegacyType::kUdpConnected) {
+        found->second->OnConnected();
+      } else {
+        found->second->OnRefused(head.text);
+      }
+      break;
+    }
     case LegacyType::kClaimAck:
     case LegacyType::kConnected: {
       // A slower channel's CLAIM_ACK finds nothing: the race is over.
@@ -122,6 +140,20 @@ void LegacyClient::OnHead(const LegacyHead& head) {
   }
 }
 
+void LegacyClient::OnMessageComplete() {
+  if (!datagram_.has_value()) return;
+  const LegacyHead head = *std::exchange(datagram_, std::nullopt);
+  std::optional<core::Slice> payload = assembler_.Take();
+  const auto found = datagrams_.find(head.id);
+  if (!payload.has_value() || !proto::IsValidHost(head.host)) {
+    reactor().counters().datagrams_malformed.Add();
+  } else if (found == datagrams_.end()) {
+    reactor().counters().datagrams_dropped.Add();
+  } else {
+    found->second->OnDatagram(head.host, head.port, *std::move(payload));
+  }
+}
+
 void LegacyClient::OnMalformed(const LegacyHead& head) {
   (void)head;  // nothing of a server's waits for an answer
 }
@@ -136,6 +168,11 @@ void LegacyClient::OnChannelDown(const absl::Status& reason) {
     LegacyOpen* open = opens_.begin()->second;
     opens_.erase(opens_.begin());
     open->OnChannelGone(*this, reason);
+  }
+  while (!datagrams_.empty()) {
+    LegacyDatagramReceiver* receiver = datagrams_.begin()->second;
+    datagrams_.erase(datagrams_.begin());
+    receiver->OnChannelGone();
   }
 }
 

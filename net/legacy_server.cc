@@ -31,6 +31,7 @@ core::Task<void> ConnectAndRelay(TargetConnector& connector, RelaySet& relays, c
 }  // namespace
 
 void LegacyServer::OnHead(const LegacyHead& head) {
+  reading_datagram_ = false;
   switch (head.type) {
     case LegacyType::kClaim:
       (void)SendHead({.type = LegacyType::kClaimAck, .id = head.id, .channel = head.channel});
@@ -47,7 +48,14 @@ void LegacyServer::OnHead(const LegacyHead& head) {
       }
       break;
     case LegacyType::kUdpConnect:
-      (void)SendHead({.type = LegacyType::kUdpError, .id = head.id, .text = "UDP is not served here"});
+      datagrams_.OnConnect(head);
+      break;
+    case LegacyType::kUdpClose:
+      datagrams_.OnClose(head);
+      break;
+    case LegacyType::kUdpData:
+      datagrams_.OnData(head);
+      reading_datagram_ = true;
       break;
     default:
       reactor().counters().messages_ignored.Add();
@@ -56,10 +64,18 @@ void LegacyServer::OnHead(const LegacyHead& head) {
 }
 
 void LegacyServer::OnPayload(core::Slice piece) {
+  if (reading_datagram_) {
+    datagrams_.OnPayload(std::move(piece));
+    return;
+  }
   if (requested_ != nullptr) first_.push_back(reactor().buffers().ForHolding(std::move(piece)));
 }
 
 void LegacyServer::OnMessageComplete() {
+  if (std::exchange(reading_datagram_, false)) {
+    datagrams_.OnDataEnd();
+    return;
+  }
   if (requested_ == nullptr) return;
   scope_.Spawn(ConnectAndRelay(connector_, relays_, reactor(), std::move(requested_), std::move(target_),
                                std::exchange(first_, {})));

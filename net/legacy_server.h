@@ -5,6 +5,7 @@
 
 #include "core/task.h"
 #include "net/legacy_carrier.h"
+#include "net/legacy_server_datagrams.h"
 #include "net/relay.h"
 #include "net/target_connector.h"
 
@@ -12,14 +13,15 @@ namespace tunnel::net {
 
 class LegacyServer final : public LegacyCarrier {
  public:
-  // `connector`, `relays` and `scope` belong to the core and outlive every channel; connects in progress run in `scope`
-  // and may outlive this channel.
-  LegacyServer(core::Reactor& reactor, WebSocket& socket, TargetConnector& connector, RelaySet& relays,
-               core::Scope& scope, Down down)
+  // `connector`, `datagrams`, `relays` and `scope` belong to the core and outlive every channel; connects in progress
+  // run in `scope` and may outlive this channel.
+  LegacyServer(core::Reactor& reactor, WebSocket& socket, TargetConnector& connector, DatagramOpener& datagrams,
+               RelaySet& relays, core::Scope& scope, Down down)
       : LegacyCarrier(reactor, socket, proto::Role::kServer, std::move(down)),
         connector_(connector),
         relays_(relays),
-        scope_(scope) {}
+        scope_(scope),
+        datagrams_(*this, datagrams) {}
 
  private:
   void OnHead(const proto::LegacyHead& head) override;
@@ -27,7 +29,10 @@ class LegacyServer final : public LegacyCarrier {
   void OnMessageComplete() override;
   void OnMalformed(const proto::LegacyHead& head) override;
   void OnUnknownStream(const proto::LegacyHead& head) override;
-  void OnChannelDown(const absl::Status& reason) override { (void)reason; }
+  void OnChannelDown(const absl::Status& reason) override {
+    (void)reason;
+    datagrams_.Clear();
+  }
 
   TargetConnector& connector_;
   RelaySet& relays_;
@@ -36,6 +41,8 @@ class LegacyServer final : public LegacyCarrier {
   std::unique_ptr<LegacyStream> requested_;
   proto::Target target_;
   std::deque<core::Slice> first_;
+  LegacyServerDatagrams datagrams_;
+  bool reading_datagram_ = false;
 };
 
 }  // namespace tunnel::net

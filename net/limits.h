@@ -40,6 +40,8 @@ inline constexpr size_t kDataMessageBytes = size_t{32} * 1024;
 // What a stream keeps for an application or target that does not take it, beside that socket's own queue; beyond it the
 // channel stops reading.
 inline constexpr size_t kParkedStreamBytes = size_t{256} * 1024;
+// Channels of one source address unless -channels-per-source says otherwise: hundreds of clients behind one NAT.
+inline constexpr unsigned kChannelsPerSource = 1024;
 // Streams one channel carries at most; a further one is answered with CLOSE.
 inline constexpr size_t kStreamsPerChannel = 16 * 1024;
 // Connects to targets in progress on one core.
@@ -48,11 +50,28 @@ inline constexpr int64_t kConnectsPerCore = 1024;
 inline constexpr core::Duration kOpenLimit = 15s;
 inline constexpr core::Duration kTargetConnectLimit = 10s;
 static_assert(kTargetConnectLimit < kOpenLimit, "the server's reason must reach the client");
+// While the outbound proxy cannot be used the log says so this often.
+inline constexpr core::Duration kProxyWarningInterval = 10s;
 // How long a closed socket may take to deliver what is queued.
 inline constexpr core::Duration kFlushLimit = 30s;
 // The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has
 // been silent for this long, so that an answer in progress still comes through.
 inline constexpr core::Duration kLegacyHalfCloseLimit = 2s;
+
+// --- datagrams ---
+// An association, and each of its targets, is let go of when nothing passed for this long: the least that RFC 4787
+// REQ-5 has.
+inline constexpr core::Duration kAssociationIdleLimit = 120s;
+inline constexpr size_t kTargetsPerAssociation = 256;
+// One legacy association is one target of an application, so a channel may have many.
+inline constexpr size_t kAssociationsPerChannel = 2048;
+inline constexpr int64_t kAssociationsPerCore = 8192;
+static_assert(kAssociationsPerChannel >= kTargetsPerAssociation);
+// What waits for one target to be resolved.
+inline constexpr size_t kWaitingDatagrams = 32;
+inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;
+// A target that was refused is not asked about again for this long, however much is sent to it.
+inline constexpr core::Duration kRefusedTargetLimit = 5s;
 
 // --- stopping ---
 inline constexpr core::Duration kDrainLimit = 30s;

@@ -23,6 +23,7 @@ using proto::Target;
 // What a negotiation agreed on: where the stream goes, and how the application is told the outcome.
 struct Negotiated {
   bool ok = false;
+  bool udp = false;  // SOCKS5 UDP ASSOCIATE: the target is where the application will send from
   Target target;
   Slice first;  // bytes of the stream that came behind the request
 };
@@ -86,11 +87,8 @@ core::Task<Negotiated> NegotiateSocks5(core::Reactor& reactor, ByteStream& strea
         break;
       }
       case Socks5Event::Kind::kRequest:
-        if (event.command != proto::Socks5Command::kConnect) {
-          SendBytes(reactor, stream, proto::EncodeSocks5Reply(Socks5Reply::kCommandNotSupported).bytes());
-          co_return std::move(result);
-        }
         result.ok = true;
+        result.udp = event.command == proto::Socks5Command::kUdpAssociate;
         result.target = event.target;
         if (server.consumed() < input.size()) {
           result.first = input.Share(server.consumed(), input.size() - server.consumed());
@@ -201,7 +199,9 @@ core::Task<void> ServeForward(core::Reactor& reactor, core::StreamSocket socket,
 }
 
 core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
-                            StreamOpener& opener, RelaySet& relays) {
+                            StreamOpener& opener, RelaySet& relays, UdpAssociateSet& associations) {
+  const core::SocketAddress local = socket.local_address();
+  const core::SocketAddress peer = socket.peer_address();
   auto stream = std::make_unique<TcpStream>(std::move(socket));
   const NegotiationCount counted(reactor);
   ByteReader reader(*stream);
@@ -224,6 +224,12 @@ core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, c
   if (!negotiated.ok) {
     reader.Detach();
     stream->CloseAfterSend(kCloseLimit);
+    co_return;
+  }
+  if (negotiated.udp) {
+    if (reader.ended() || !reader.dead().ok()) co_return;
+    reader.Detach();
+    associations.Start(std::move(stream), local, peer, negotiated.target);
     co_return;
   }
   const std::string name = proto::ToString(negotiated.target);

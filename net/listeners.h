@@ -8,6 +8,7 @@
 #include "net/config.h"
 #include "net/relay.h"
 #include "net/stream_opener.h"
+#include "net/udp_associate.h"
 
 namespace tunnel::net {
 
@@ -16,6 +17,6 @@ namespace tunnel::net {
 [[nodiscard]] core::Task<void> ServeForward(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
                                             StreamOpener& opener, RelaySet& relays);
 [[nodiscard]] core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
-                                          StreamOpener& opener, RelaySet& relays);
+                                          StreamOpener& opener, RelaySet& relays, UdpAssociateSet& associations);
 
 }  // namespace tunnel::net

@@ -101,7 +101,7 @@ absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared
   std::unique_ptr<ServerShared> server;
   std::unique_ptr<ClientShared> client;
   if (config.is_server()) {
-    auto shared = ServerShared::Prepare(config);
+    auto shared = ServerShared::Prepare(config, threads);
     if (!shared.ok()) return shared.status();
     server = *std::move(shared);
   } else {

@@ -37,10 +37,9 @@ absl::StatusOr<std::unique_ptr<ServerDirectory>> ServerDirectory::Create(core::R
 ServerDirectory::ServerDirectory(core::Reactor& reactor, const Config& config, ech::DohTransport& doh,
                                  ech::ConfigSource source)
     : reactor_(reactor), config_(config), doh_(doh), source_(std::move(source)), addresses_expire_(reactor.now()) {
-  for (const proto::IpAddress& address : config.server_addresses) {
-    const auto parsed = core::SocketAddress::Parse(proto::ToString(address), config.server_port);
-    TUNNEL_CHECK(parsed.has_value());
-    addresses_.push_back(*parsed);
+  for (core::SocketAddress address : config.server_addresses) {
+    if (!address.is_unix()) address.set_port(config.server_port);
+    addresses_.push_back(address);
   }
   if (const auto literal = core::SocketAddress::Parse(config.server_host, config.server_port);
       addresses_.empty() && literal.has_value()) {

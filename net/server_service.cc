@@ -6,8 +6,10 @@
 #include "core/log.h"
 #include "core/process.h"
 #include "net/cares_resolver.h"
+#include "net/direct_datagrams.h"
 #include "net/made_certificate.h"
 #include "net/tunnel_server.h"
+#include "net/upstream_datagrams.h"
 
 namespace tunnel::net {
 namespace {
@@ -23,6 +25,7 @@ std::vector<std::string> NamesToCertify(const Config& config) {
   names.insert(config.ech_public_name);
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const ListenSpec& spec = config.listen[i];
+    if (spec.address.is_unix()) continue;
     const std::string ip = spec.address.ip();
     if (ip == "0.0.0.0" || ip == "::") {
       names.insert("127.0.0.1");
@@ -82,15 +85,13 @@ void LogIdentity(const ServerIdentity& identity) {
   for (const std::string& warning : identity.warnings) spdlog::warn("{}", warning);
 }
 
-absl::StatusOr<std::unique_ptr<ServerShared>> ServerShared::Prepare(const Config& config) {
-  auto shared = std::make_unique<ServerShared>(config);
+absl::StatusOr<std::unique_ptr<ServerShared>> ServerShared::Prepare(const Config& config, unsigned threads) {
+  auto shared = std::make_unique<ServerShared>(config, threads);
   auto identity = LoadIdentity(config);
   if (!identity.ok()) return identity.status();
   shared->identity = *std::move(identity);
   return shared;
 }
-
-namespace {
 
 class ServerService final : public TunnelService {
  public:
@@ -100,26 +101,40 @@ class ServerService final : public TunnelService {
         group_(group),
         policy_(shared.config.allow_target, shared.config.deny_target) {}
 
+  ~ServerService() override { shared_.services[reactor().index()] = nullptr; }
+
   absl::Status Start() {
     const Config& config = shared_.config;
+    shared_.services[reactor().index()] = this;
     auto resolver = CaresResolver::Create(reactor(), CaresOptions{});
     if (!resolver.ok()) return resolver.status();
     resolver_ = *std::move(resolver);
-    connector_ = std::make_unique<TargetConnector>(reactor(), *resolver_, policy_);
-    ServerParts parts{.config = config};
+    if (config.outbound.has_value()) {
+      upstream_ = std::make_unique<UpstreamProxy>(reactor(), *resolver_, *config.outbound);
+    }
+    connector_ = std::make_unique<TargetConnector>(reactor(), *resolver_, policy_, upstream_.get());
+    DatagramOpener* datagrams = nullptr;
+    if (upstream_ != nullptr) {
+      upstream_datagrams_ = std::make_unique<UpstreamDatagrams>(reactor(), *upstream_, policy_, scope());
+      datagrams = upstream_datagrams_.get();
+    } else {
+      direct_datagrams_ = std::make_unique<DirectDatagrams>(reactor(), *resolver_, policy_, scope());
+      datagrams = direct_datagrams_.get();
+    }
+    ServerParts parts{.config = config, .sources = shared_.sources};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(shared_.identity, parts));
     if (config.serve_dns) {
       publisher_ = std::make_unique<DnsPublisher>(shared_.identity.names);
       parts.publisher = publisher_.get();
     }
-    server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, relays(), scope());
+    server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, *datagrams, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const ListenSpec& spec = config.listen[i];
       TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
                                     [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
                                       (void)peer;
-                                      server_->OnAccepted(spec, std::move(socket));
+                                      OnAccepted(spec, std::move(socket));
                                     }));
     }
     return absl::OkStatus();
@@ -129,7 +144,7 @@ class ServerService final : public TunnelService {
     auto identity = LoadIdentity(shared_.config);
     if (!identity.ok()) return identity.status();
     if (reactor().index() == 0) LogIdentity(*identity);
-    ServerParts parts{.config = shared_.config};
+    ServerParts parts{.config = shared_.config, .sources = shared_.sources};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
     server_->SetTls(parts.tls, std::move(parts.ech_config_list));
     return absl::OkStatus();
@@ -138,6 +153,22 @@ class ServerService final : public TunnelService {
  private:
   void CloseChannels() override { server_->CloseChannels(); }
   [[nodiscard]] bool HasChannels() const override { return server_->channels() > 0; }
+
+  void OnAccepted(const ListenSpec& spec, core::StreamSocket socket) {
+    // Core 0 alone listens on a Unix socket and deals its connections round the cores.
+    const unsigned to = spec.address.is_unix() ? next_core_++ % group_.size() : reactor().index();
+    if (to == reactor().index()) {
+      server_->OnAccepted(spec, std::move(socket));
+      return;
+    }
+    socket.Release([this, to, &spec](int descriptor, const std::string& received) {
+      TUNNEL_CHECK(received.empty());  // nothing was received: no handler was set
+      group_.Post(reactor().index(), to, [&shared = shared_, to, &spec, descriptor] {
+        ServerService& service = *shared.services[to];
+        service.server_->OnAccepted(spec, core::StreamSocket(service.reactor(), descriptor));
+      });
+    });
+  }
 
   absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {
     if (identity.ech_keys == nullptr) return absl::OkStatus();
@@ -154,14 +185,17 @@ class ServerService final : public TunnelService {
   core::ReactorGroup& group_;
   const TargetPolicy policy_;
   std::unique_ptr<CaresResolver> resolver_;
+  std::unique_ptr<UpstreamProxy> upstream_;  // null without -f
   std::unique_ptr<TargetConnector> connector_;
+  // One of them: with -f datagrams go out through the proxy, too.
+  std::unique_ptr<DirectDatagrams> direct_datagrams_;
+  std::unique_ptr<UpstreamDatagrams> upstream_datagrams_;
   std::unique_ptr<DnsPublisher> publisher_;
   // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
   std::vector<std::unique_ptr<TlsServerContext>> contexts_;
   std::unique_ptr<TunnelServer> server_;
+  unsigned next_core_ = 0;
 };
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<TunnelService>> MakeServerService(core::Reactor& reactor, ServerShared& shared,
                                                                  core::ReactorGroup& group) {

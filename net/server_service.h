@@ -8,6 +8,7 @@
 #include "ech/key_store.h"
 #include "net/core_service.h"
 #include "net/dns_publisher.h"
+#include "net/source_limit.h"
 
 namespace tunnel::net {
 
@@ -21,17 +22,23 @@ struct ServerIdentity {
   std::shared_ptr<const ech::KeyStore> ech_keys;
 };
 
-// What the cores of a server share; constant after Prepare(), but for `bound`.
+class ServerService;
+
+// What the cores of a server share; constant after Prepare(), but for `sources`, `bound` and `services`.
 class ServerShared {
  public:
   // Reads, or makes and keeps, the certificate and the ECH keys. Fails naming the file or flag at fault.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ServerShared>> Prepare(const Config& config);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ServerShared>> Prepare(const Config& config, unsigned threads);
 
   const Config& config;
   ServerIdentity identity;
+  SourceLimit sources;
   // Where each of config.listen is bound: core 0 says it before the others listen.
   std::vector<core::SocketAddress> bound;
-  explicit ServerShared(const Config& c) : config(c), bound(c.listen.size()) {}
+  // Used on their own core only.
+  std::vector<ServerService*> services;
+  ServerShared(const Config& c, unsigned threads)
+      : config(c), sources(c.channels_per_source), bound(c.listen.size()), services(threads) {}
 };
 
 // Reads what Prepare() reads, again. Any thread.

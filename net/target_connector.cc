@@ -18,16 +18,31 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> TargetConnector::Connect
   co_return std::move(result);
 }
 
+absl::Status TargetConnector::Denied() {
+  reactor_.counters().targets_denied.Add();
+  return PermissionDenied("the target is denied (-allow-target and -deny-target decide)");
+}
+
 core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> TargetConnector::ConnectCounted(proto::Target target) {
   core::TaskContext& context = co_await core::CurrentTask();
   const core::DeadlineGuard deadline(context, kTargetConnectLimit);
+  if (target.port == 0 && proto::IsUnixTarget(target.host)) {
+    // Always from here: the path is one of this host.
+    if (!policy_.AllowsUnix(proto::UnixPathOf(target.host))) co_return Denied();
+    const auto path = core::SocketAddress::Unix(proto::UnixPathOf(target.host));
+    TUNNEL_CHECK(path.has_value());
+    auto socket = co_await core::Connect(reactor_, *path);
+    if (!socket.ok()) co_return socket.status();
+    co_return std::make_unique<TcpStream>(*std::move(socket));
+  }
+  if (upstream_ != nullptr) {
+    if (!policy_.AllowsUnresolved(target.host, target.port)) co_return Denied();
+    co_return co_await upstream_->Connect(std::move(target));
+  }
   auto addresses = co_await resolver_.Resolve(target.host, target.port);
   if (!addresses.ok()) co_return addresses.status();
   std::erase_if(*addresses, [&](const core::SocketAddress& address) { return !policy_.Allows(target.host, address); });
-  if (addresses->empty()) {
-    reactor_.counters().targets_denied.Add();
-    co_return PermissionDenied("the target is denied (-allow-target and -deny-target decide)");
-  }
+  if (addresses->empty()) co_return Denied();
   auto socket = co_await ConnectRace(reactor_, *std::move(addresses), ConnectRaceOptions{});
   if (!socket.ok()) co_return socket.status();
   co_return std::make_unique<TcpStream>(*std::move(socket));

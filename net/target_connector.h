@@ -7,26 +7,30 @@
 #include "net/byte_stream.h"
 #include "net/resolver.h"
 #include "net/target_policy.h"
+#include "net/upstream_proxy.h"
 #include "proto/target.h"
 
 namespace tunnel::net {
 
 class TargetConnector {
  public:
-  // All must outlive the connector and its calls.
-  TargetConnector(core::Reactor& reactor, Resolver& resolver, const TargetPolicy& policy)
-      : reactor_(reactor), resolver_(resolver), policy_(policy) {}
+  // All must outlive the connector and its calls. With `upstream` every target is reached through that proxy.
+  TargetConnector(core::Reactor& reactor, Resolver& resolver, const TargetPolicy& policy,
+                  UpstreamProxy* upstream = nullptr)
+      : reactor_(reactor), resolver_(resolver), policy_(policy), upstream_(upstream) {}
 
   // Resolves, judges every address, and connects to those allowed (RFC 8305), all within kTargetConnectLimit. Fails
   // with kPermissionDenied when the policy allows none, kNotFound for an unknown name, kResourceExhausted over
-  // kConnectsPerCore, else with the kernel's reasons. Any number of calls may overlap.
+  // kConnectsPerCore, else with the kernel's or the proxy's reasons. Any number of calls may overlap.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Connect(proto::Target target);
 
  private:
+  [[nodiscard]] absl::Status Denied();
   core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ConnectCounted(proto::Target target);
   core::Reactor& reactor_;
   Resolver& resolver_;
   const TargetPolicy& policy_;
+  UpstreamProxy* const upstream_;
 };
 
 }  // namespace tunnel::net

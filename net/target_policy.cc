@@ -65,6 +65,8 @@ std::string Canonical(std::string host) {
   return host;
 }
 
+bool IsLoopbackName(const std::string& name) { return name == "localhost" || name.ends_with(".localhost"); }
+
 }  // namespace
 
 bool IsDeniedByDefault(const core::SocketAddress& address) {
@@ -91,6 +93,21 @@ bool TargetPolicy::Allows(const std::string& host, const core::SocketAddress& ad
   if (IsDeniedByDefault(address)) return false;
   if (std::any_of(allow_.begin(), allow_.end(), named)) return true;
   return std::none_of(deny_.begin(), deny_.end(), [&](const TargetRule& r) { return named(r) || any(r); });
+}
+
+bool TargetPolicy::AllowsUnix(std::string_view path) const {
+  const auto named = [&](const TargetRule& rule) { return rule.kind == TargetRule::Kind::kUnix && rule.name == path; };
+  return std::any_of(allow_.begin(), allow_.end(), named) && std::none_of(deny_.begin(), deny_.end(), named);
+}
+
+bool TargetPolicy::AllowsUnresolved(const std::string& host, uint16_t port) const {
+  if (const auto literal = core::SocketAddress::Parse(host, port)) return Allows(host, *literal);
+  const std::string name = Canonical(host);
+  const auto matches = [&](const TargetRule& rule) {
+    return InPorts(rule, port) && (rule.kind == TargetRule::Kind::kAny || MatchesName(rule, name));
+  };
+  if (std::any_of(allow_.begin(), allow_.end(), matches)) return true;
+  return !IsLoopbackName(name) && std::none_of(deny_.begin(), deny_.end(), matches);
 }
 
 }  // namespace tunnel::net

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/socket_address.h"
@@ -21,6 +22,15 @@ class TargetPolicy {
 
   // `host` is what the client asked for, a name or a literal; `address` what it became.
   [[nodiscard]] bool Allows(const std::string& host, const core::SocketAddress& address) const;
+
+  // Whether the Unix socket at `path` may be connected to: only where -allow-target names it, and -deny-target does
+  // not.
+  [[nodiscard]] bool AllowsUnix(std::string_view path) const;
+
+  // As Allows() where somebody else resolves: an outbound proxy that is given `host`. A literal is judged as the
+  // address it is; of a name only the rules by name and port can be asked, and names of loopback (RFC 6761) are denied
+  // by default.
+  [[nodiscard]] bool AllowsUnresolved(const std::string& host, uint16_t port) const;
 
  private:
   std::vector<TargetRule> allow_;

@@ -14,6 +14,8 @@ class TcpStream final : public ByteStream, core::StreamSocket::Handler {
   void SetHandler(ByteStream::Handler* handler) override;
   void PauseReceive() override { socket_.PauseReceive(); }
   void ResumeReceive() override { socket_.ResumeReceive(); }
+  // As StreamSocket::PutBack: for who read the stream before its handler.
+  void PutBack(core::Slice data) { socket_.PutBack(std::move(data)); }
   void Send(core::Slice data) override { socket_.Send(std::move(data)); }
   [[nodiscard]] bool writable() const override { return socket_.writable(); }
   [[nodiscard]] size_t queued_bytes() const override { return socket_.queued_bytes(); }

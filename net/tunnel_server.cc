@@ -44,6 +44,7 @@ bool PathMatches(const std::string& wanted, std::string_view path) {
 struct TunnelServer::Connection {
   Connection(core::Reactor& r, const ListenSpec& s, const core::StreamSocket& socket)
       : reactor(&r), spec(&s), peer(socket.peer_address()), local(socket.local_address()) {
+    if (local.is_unix()) local = core::SocketAddress();  // nothing that the DNS could name
     r.counters().handshakes_in_progress.Add();
   }
   Connection(Connection&& other) noexcept
@@ -53,7 +54,8 @@ struct TunnelServer::Connection {
         local(other.local),
         stream(std::move(other.stream)),
         transport(std::move(other.transport)),
-        ech_accepted(other.ech_accepted) {}
+        ech_accepted(other.ech_accepted),
+        lease(std::move(other.lease)) {}
   Connection& operator=(Connection&&) = delete;
   ~Connection() {
     if (reactor != nullptr) reactor->counters().handshakes_in_progress.Add(-1);
@@ -66,21 +68,25 @@ struct TunnelServer::Connection {
   std::unique_ptr<ByteStream> stream;
   std::string transport;  // for the log
   bool ech_accepted = false;
+  SourceLimit::Lease lease;
 };
 
 struct TunnelServer::Channel {
-  Channel(core::Reactor& reactor, std::unique_ptr<ByteStream> stream)
-      : socket(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kServer}) {}
+  Channel(core::Reactor& reactor, std::unique_ptr<ByteStream> stream, SourceLimit::Lease source)
+      : lease(std::move(source)),
+        socket(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kServer}) {}
+  SourceLimit::Lease lease;
   WebSocket socket;
   std::unique_ptr<LegacyServer> carrier;  // refers to socket
 };
 
-TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
-                           core::Scope& scope)
+TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector,
+                           DatagramOpener& datagrams, RelaySet& relays, core::Scope& scope)
     : reactor_(reactor),
       parts_(std::move(parts)),
       token_(parts_.config.token),
       connector_(connector),
+      datagrams_(datagrams),
       relays_(relays),
       scope_(scope) {}
 
@@ -180,13 +186,17 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
           token_.empty() || (SecretEquals(token_, given) && head.fields.Count("Sec-WebSocket-Protocol") == 1);
       if (!PathMatches(connection.spec->path, head.path) || (config.require_ech && !connection.ech_accepted)) {
         answer = PlainAnswer(404, "Not Found");
-      } else if (std::none_of(config.admitted.begin(), config.admitted.end(),
+      } else if (!connection.peer.is_unix() &&  // the mode of its file says who may connect
+                 std::none_of(config.admitted.begin(), config.admitted.end(),
                               [&](const proto::Cidr& range) { return range.Contains(source); })) {
         answer = PlainAnswer(403, "Forbidden");
       } else if (!token_matches) {
         answer = PlainAnswer(401, "Unauthorized");
       } else if (!upgrade.ok()) {
         answer = PlainAnswer(400, "Bad Request");
+      } else if (!TakeLease(connection, source)) {
+        reactor_.counters().channels_refused.Add();
+        answer = PlainAnswer(503, "Service Unavailable");
       } else {
         auto builder = proto::HttpHeadBuilder::Response(101, "Switching Protocols");
         builder.Add("Upgrade", "websocket")
@@ -209,6 +219,15 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
   }
   reader.Detach();
   connection.stream->CloseAfterSend(kCloseLimit);
+}
+
+bool TunnelServer::TakeLease(Connection& connection, const proto::IpAddress& source) {
+  // Behind a proxy all clients have its address, and it is the proxy that counts them.
+  if (connection.spec->kind == ListenKind::kServerPlain || connection.peer.is_unix()) return true;
+  std::optional<SourceLimit::Lease> lease = parts_.sources.Take(source);
+  if (!lease.has_value()) return false;
+  connection.lease = *std::move(lease);
+  return true;
 }
 
 core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head) {
@@ -245,16 +264,17 @@ core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http
 void TunnelServer::StartChannel(Connection connection, core::Slice received) {
   const uint64_t number = next_channel_number.fetch_add(1, std::memory_order_relaxed);
   const std::string description = fmt::format("{}, {}", connection.stream->peer(), connection.transport);
-  auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream));
+  auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream), std::move(connection.lease));
   Channel& started = *channel;
-  started.carrier = std::make_unique<LegacyServer>(
-      reactor_, started.socket, connector_, relays_, scope_, [this, number, description](const absl::Status& reason) {
-        reactor_.counters().channels_up.Add(-1);
-        reactor_.counters().channels_lost.Add();
-        spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
-        down_.push_back(number);
-        reactor_.ScheduleAttention(*this);
-      });
+  started.carrier =
+      std::make_unique<LegacyServer>(reactor_, started.socket, connector_, datagrams_, relays_, scope_,
+                                     [this, number, description](const absl::Status& reason) {
+                                       reactor_.counters().channels_up.Add(-1);
+                                       reactor_.counters().channels_lost.Add();
+                                       spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
+                                       down_.push_back(number);
+                                       reactor_.ScheduleAttention(*this);
+                                     });
   channels_.emplace(number, std::move(channel));
   reactor_.counters().channels_up.Add();
   reactor_.counters().channels_opened.Add();

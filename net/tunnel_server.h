@@ -13,6 +13,7 @@
 #include "net/http_reader.h"
 #include "net/legacy_server.h"
 #include "net/secret.h"
+#include "net/source_limit.h"
 #include "net/target_connector.h"
 #include "net/tls_context.h"
 
@@ -21,6 +22,7 @@ namespace tunnel::net {
 // What every core's server is given; constant after start, but for the ECH list behind `keys` on a reload.
 struct ServerParts {
   const Config& config;
+  SourceLimit& sources;
   const TlsServerContext* tls = nullptr;    // null when every listener is ws://
   const DnsPublisher* publisher = nullptr;  // null without -serve-dns
   std::vector<uint8_t> ech_config_list;     // what the publisher publishes
@@ -29,8 +31,8 @@ struct ServerParts {
 class TunnelServer final : core::Attention {
  public:
   // `scope` runs the connections and must have been joined before this is destroyed.
-  TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, RelaySet& relays,
-               core::Scope& scope);
+  TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector, DatagramOpener& datagrams,
+               RelaySet& relays, core::Scope& scope);
   ~TunnelServer();
 
   // A connection of listener `spec`, which must outlive this.
@@ -54,6 +56,8 @@ class TunnelServer final : core::Attention {
   [[nodiscard]] core::Task<void> ServeRequests(Connection connection);
   // Answers one DoH request; true when the connection may carry another.
   [[nodiscard]] core::Task<bool> ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head);
+  // Counts the channel that a connection is to become; false when its source has as many as it may.
+  [[nodiscard]] bool TakeLease(Connection& connection, const proto::IpAddress& source);
   void StartChannel(Connection connection, core::Slice received);
   // Destroys the channels that went down, outside their own callbacks.
   void Attend() override;
@@ -63,6 +67,7 @@ class TunnelServer final : core::Attention {
   ServerParts parts_;
   const Secret token_;
   TargetConnector& connector_;
+  DatagramOpener& datagrams_;
   RelaySet& relays_;
   core::Scope& scope_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;

@@ -47,19 +47,28 @@ void WebSocket::SendMessage(proto::Opcode opcode, std::span<const uint8_t> head,
   const size_t total = head.size() + payload.size();
   TUNNEL_CHECK(total <= kMaxSendBytes);
   const proto::MaskKey key = NextMask();
-  core::Slice block = reactor_.buffers().Allocate(total + proto::kMaxFrameHeaderBytes);
+  // One block, but for the largest datagrams: their ends go into another.
+  core::Slice block =
+      reactor_.buffers().Allocate(std::min(total + proto::kMaxFrameHeaderBytes, core::BufferPool::kMaxBlockBytes));
   const size_t header = proto::EncodeFrameHeader(block.bytes(), options_.role, opcode, true, total, key);
-  uint8_t* out = block.data() + header;
-  if (options_.role == proto::Role::kClient) {
-    // One pass: the copy out of the receive buffer and the mask.
-    proto::CopyMasked(out, head, key, 0);
-    proto::CopyMasked(out + head.size(), payload, key, head.size());
-  } else {
-    std::copy(head.begin(), head.end(), out);
-    std::copy(payload.begin(), payload.end(), out + head.size());
-  }
-  block.Truncate(header + total);
+  const size_t first = std::min(payload.size(), block.size() - header - head.size());
+  CopyOut(block.data() + header, head, key, 0);
+  CopyOut(block.data() + header + head.size(), payload.first(first), key, head.size());
+  block.Truncate(header + head.size() + first);
   stream_->Send(std::move(block));
+  if (first == payload.size()) return;
+  core::Slice rest = reactor_.buffers().Allocate(payload.size() - first);
+  CopyOut(rest.data(), payload.subspan(first), key, head.size() + first);
+  rest.Truncate(payload.size() - first);
+  stream_->Send(std::move(rest));
+}
+
+void WebSocket::CopyOut(uint8_t* out, std::span<const uint8_t> bytes, const proto::MaskKey& key, size_t offset) const {
+  if (options_.role == proto::Role::kClient) {
+    proto::CopyMasked(out, bytes, key, offset);
+  } else {
+    std::copy(bytes.begin(), bytes.end(), out);
+  }
 }
 
 void WebSocket::SendControl(proto::Opcode opcode, std::span<const uint8_t> payload) {

@@ -44,7 +44,7 @@ class WebSocket final : ByteStream::Handler {
   // Starts receiving; `received` is what came behind the upgrade's head. `handler` must outlive the socket.
   void Start(Handler* handler, core::Slice received);
 
-  // Sends one message made of `head` and `payload` (together at most kMaxSendBytes), copied.
+  // Sends one message made of `head` (which fits a block) and `payload`, together at most kMaxSendBytes, copied.
   void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload);
   [[nodiscard]] bool writable() const { return stream_ != nullptr && stream_->writable(); }
 
@@ -59,7 +59,7 @@ class WebSocket final : ByteStream::Handler {
   [[nodiscard]] core::Duration round_trip() const { return round_trip_; }
   [[nodiscard]] std::string peer() const { return peer_; }
 
-  static constexpr size_t kMaxSendBytes = core::BufferPool::kMaxBlockBytes - proto::kMaxFrameHeaderBytes;
+  static constexpr size_t kMaxSendBytes = 2 * core::BufferPool::kMaxBlockBytes - proto::kMaxFrameHeaderBytes;
 
  private:
   void OnData(core::Slice data) override;
@@ -67,6 +67,8 @@ class WebSocket final : ByteStream::Handler {
   void OnDrained() override;
   void OnDead(absl::Status reason) override;
 
+  // Copies a part of a message that begins at `offset` of it, masked in the same pass where that is our role.
+  void CopyOut(uint8_t* out, std::span<const uint8_t> bytes, const proto::MaskKey& key, size_t offset) const;
   void SendControl(proto::Opcode opcode, std::span<const uint8_t> payload);
   void SendClose(uint16_t code, std::string_view reason);
   // Ends the connection, having sent what is queued, and tells the handler.

@@ -14,6 +14,7 @@ inline constexpr size_t kSocks5MaxGreetingBytes = 1 + 1 + 255;
 inline constexpr size_t kSocks5MaxUserPassBytes = 1 + 1 + 255 + 1 + 255;
 inline constexpr size_t kSocks5MaxRequestBytes = 4 + 1 + 255 + 2;
 inline constexpr size_t kSocks5MaxReplyBytes = 4 + 16 + 2;
+inline constexpr size_t kSocks5MaxUdpHeaderBytes = 4 + 1 + 255 + 2;
 
 // One HTTP/1.1 message head, start line and the empty line at its end included.
 inline constexpr size_t kHttp1MaxHeadBytes = 16UL * 1024;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "proto/target.h"
 
 namespace tunnel::proto {
 
@@ -218,7 +219,12 @@ LegacyDecoder::Event LegacyDecoder::TakeTarget() {
   const Field field = Collect(has_payload ? std::optional<char>('|') : std::nullopt, kMaxLegacyTargetBytes);
   if (field == Field::kTooLong) return Malformed("target too long");
   if (field == Field::kPartial) return finished_ ? Malformed("no separator after the target") : Event{};
-  if (!ParseTarget({field_.data(), field_size_}, head_.type == LegacyType::kUdpData, head_)) {
+  const std::string_view target(field_.data(), field_size_);
+  if (head_.type == LegacyType::kTcp && IsUnixTarget(target)) {
+    head_.host = target;
+    return Head();
+  }
+  if (!ParseTarget(target, head_.type == LegacyType::kUdpData, head_)) {
     return Malformed("target is not HOST:PORT");
   }
   return Head();
@@ -295,7 +301,8 @@ std::optional<size_t> EncodeLegacyHead(std::span<uint8_t> out, Role role, const 
   TUNNEL_CHECK(form != std::end(kForms));
   const Layout layout = form->layout;
   const bool has_target = layout == Layout::kIdTarget || layout == Layout::kIdTargetPayload;
-  if (has_target && (!IsLegacyHost(head.host) || head.port == 0)) return std::nullopt;
+  const bool unix_target = head.type == LegacyType::kTcp && head.port == 0 && IsUnixTarget(head.host);
+  if (has_target && !unix_target && (!IsLegacyHost(head.host) || head.port == 0)) return std::nullopt;
 
   auto* at = reinterpret_cast<char*>(out.data());
   const auto put = [&](std::string_view text) { at = std::ranges::copy(text, at).out; };
@@ -303,7 +310,9 @@ std::optional<size_t> EncodeLegacyHead(std::span<uint8_t> out, Role role, const 
   put(":");
   if (layout != Layout::kText) put(head.id.view());
   if (layout != Layout::kText && layout != Layout::kId) put("|");
-  if (has_target) {
+  if (unix_target) {
+    put(head.host);
+  } else if (has_target) {
     const bool brackets = head.type != LegacyType::kUdpData && head.host.find(':') != std::string_view::npos;
     at = brackets ? fmt::format_to(at, "[{}]:{}", head.host, head.port)
                   : fmt::format_to(at, "{}:{}", head.host, head.port);

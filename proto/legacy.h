@@ -13,8 +13,10 @@
 //   UDP_CLOSE:ID                   text        UDP_ERROR:ID|any                   text
 //                                              UDP_DATA:ID|HOST:PORT|any          binary
 //
-// IPv6 hosts stand in brackets, except in UDP_DATA, where the last ':' ends the host (brackets are understood there
-// too). Text frames may hold bytes that are not UTF-8, so the WebSocket layer must not check them for such a peer.
+// The target of TCP may also be `unix:/path`, a Unix socket of the server's host: ours alone, other servers find no
+// port in it and refuse. IPv6 hosts stand in brackets, except in UDP_DATA, where the last ':' ends the host (brackets
+// are understood there too). Text frames may hold bytes that are not UTF-8, so the WebSocket layer must not check them
+// for such a peer.
 #pragma once
 
 #include <array>
@@ -82,7 +84,7 @@ struct LegacyHead {
   ConnectionId id = {};        // all but kError
   uint32_t channel = 0;        // kClaim, kClaimAck
   std::string_view host = {};  // kTcp, kUdpConnect, kUdpData from a server; without brackets
-  uint16_t port = 0;           // with host; never 0
+  uint16_t port = 0;           // with host; 0 only of kTcp to a Unix socket (IsUnixTarget of target.h)
   std::string_view text = {};  // kError, kUdpError: the peer's bytes as they are, at most kMaxLegacyTextBytes
 };
 

@@ -97,7 +97,19 @@ absl::StatusOr<Target> ParseTarget(std::string_view text, PortRule rule) {
   return Target{.host = std::string(split.host), .port = *split.port};
 }
 
+bool IsUnixTarget(std::string_view text) {
+  constexpr size_t kMaxPathBytes = 107;  // sun_path with its zero
+  if (!text.starts_with("unix:/")) return false;
+  const std::string_view path = UnixPathOf(text);
+  return path.size() <= kMaxPathBytes && std::all_of(path.begin(), path.end(), [](char c) {
+           return c > 0x20 && c < 0x7f && std::string_view(":,|[]").find(c) == std::string_view::npos;
+         });
+}
+
+std::string_view UnixPathOf(std::string_view text) { return text.substr(kUnixPrefix.size()); }
+
 std::string ToString(const Target& target) {
+  if (target.port == 0 && IsUnixTarget(target.host)) return target.host;
   const bool brackets = target.host.find(':') != std::string::npos;
   return fmt::format("{}{}{}:{}", brackets ? "[" : "", target.host, brackets ? "]" : "", target.port);
 }

@@ -7,18 +7,34 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "proto/ip_address.h"
 
 namespace tunnel::proto {
 
 struct Target {
-  // A name, or an IP literal without brackets. Passes IsValidHost wherever a Target comes from a parser of ours.
+  // A name, or an IP literal without brackets, which passes IsValidHost wherever a Target comes from a parser of ours;
+  // or a Unix socket (IsUnixTarget).
   std::string host;
   uint16_t port = 0;
 
   bool operator==(const Target&) const = default;
+  // Clients choose targets, so they are hashed only by abseil's hash, which is seeded per process.
+  template <typename H>
+  friend H AbslHashValue(H state, const Target& target) {
+    return H::combine(std::move(state), target.host, target.port);
+  }
 };
+
+// A Unix socket of the server's own host as a target: `unix:/path` stands in Target::host, with port 0. No name and no
+// address reads like it, and IsValidHost refuses it, so that only what knows of Unix sockets lets it through.
+inline constexpr std::string_view kUnixPrefix = "unix:";
+// Whether `text` is `unix:` and an absolute path of at most 107 bytes (what the kernel takes) of visible ASCII without
+// `:`, `,`, `|`, `[` and `]`, which have a meaning around it.
+bool IsUnixTarget(std::string_view text);
+// The path within `text`, for which IsUnixTarget is true.
+std::string_view UnixPathOf(std::string_view text);
 
 // Listeners may ask the kernel for a port; nobody can connect to port 0.
 enum class PortRule { kNotZero, kMayBeZero };
@@ -43,7 +59,7 @@ std::optional<HostPort> SplitHostPort(std::string_view text);
 // Parses `host:port` or `[v6]:port`. InvalidArgument quotes `text` and says what is expected.
 absl::StatusOr<Target> ParseTarget(std::string_view text, PortRule rule = PortRule::kNotZero);
 
-// `host:port`, with brackets around an IPv6 host.
+// `host:port`, with brackets around an IPv6 host; a Unix socket as it is.
 std::string ToString(const Target& target);
 
 }  // namespace tunnel::proto

@@ -56,7 +56,8 @@ std::string EchText(const net::Config& config) {
 void DescribeClient(const net::Config& config, Line& line) {
   const proto::Target server{.host = config.server_host, .port = config.server_port};
   line.Add("server", fmt::format("wss://{}{}", proto::ToString(server), config.server_path));
-  line.AddList("ip", config.server_addresses, [](const proto::IpAddress& ip) { return proto::ToString(ip); });
+  line.AddList("ip", config.server_addresses,
+               [](const core::SocketAddress& ip) { return ip.is_unix() ? ip.ToString() : ip.ip(); });
   line.Add("channels", fmt::format("{}", config.channels));
   line.Add("ech", EchText(config));
   line.AddList("dns", config.doh_urls, std::identity{});
@@ -67,6 +68,9 @@ void DescribeClient(const net::Config& config, Line& line) {
 
 void DescribeServer(const net::Config& config, Line& line) {
   line.AddList("cidr", config.admitted, [](const proto::Cidr& cidr) { return proto::ToString(cidr); });
+  if (config.channels_per_source != net::kChannelsPerSource) {
+    line.Add("channels-per-source", fmt::format("{}", config.channels_per_source));
+  }
   line.Add("cert", std::string_view(config.certificate_file.empty() ? "made" : config.certificate_file));
   line.AddUnlessEmpty("key", config.key_file);
   line.AddList("name", config.names, std::identity{});
@@ -74,6 +78,7 @@ void DescribeServer(const net::Config& config, Line& line) {
   line.AddUnlessEmpty("ech-public-name", config.ech_public_name);
   line.Add("require-ech", config.require_ech);
   line.Add("serve-dns", config.serve_dns);
+  if (config.outbound.has_value()) line.Add("out", std::string_view(config.outbound->description));
   const auto rule_text = [](const net::TargetRule& rule) { return ToString(rule); };
   line.AddList("allow-target", config.allow_target, rule_text);
   line.AddList("deny-target", config.deny_target, rule_text);

@@ -16,6 +16,7 @@ namespace tunnel::tools {
 namespace {
 
 constexpr unsigned kChannelLimit = 256;       // each is a TLS connection; middleboxes freeze clients with many
+constexpr unsigned kSourceLimit = 1000000;    // more than a process has descriptors
 constexpr unsigned kThreadLimit = 1024;       // more cores than any machine this was thought for
 constexpr size_t kTokenLimitBytes = 1024;     // it travels in a request head
 constexpr size_t kCongestionLimitBytes = 15;  // TCP_CA_NAME_MAX with its zero
@@ -203,11 +204,19 @@ absl::Status SetNumber(std::string_view value, unsigned most, unsigned& number) 
 const Flag kFlags[] = {
     {.spec = {.name = "l", .argument = "URL", .repeatable = true},
      .default_text = "required",
-     .help = "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
-             "client: proxy://[user:password@]ip:port for SOCKS5 and HTTP CONNECT on one port, "
-             "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections. No ip is 0.0.0.0, port 0 a free one "
-             "(see the log), a path of / any path; IPv6 goes in brackets.",
+     .help =
+         "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
+         "client: proxy://[user:password@]ip:port for SOCKS5 and HTTP CONNECT on one port, "
+         "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections. No ip is 0.0.0.0, port 0 a free one "
+         "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port, with a colon "
+         "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
+         "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
      .set = [](std::string_view value, Draft& draft) { return ParseListen(value, draft.config.listen); }},
+    {.spec = {.name = "f", .argument = "URL"},
+     .default_text = "a client needs it; a server goes out directly",
+     .help = "Of a client the server: wss://host:port/path, whose name is what ECH hides. Of a server the SOCKS5 proxy "
+             "through which it reaches its targets: socks5://[user:password@]host:port, which resolves their names.",
+     .set = [](std::string_view value, Draft& draft) { return ParseForwardTo(value, draft.config); }},
     {.spec = {.name = "token", .argument = "TEXT", .secrecy = Secrecy::kSecret},
      .default_text = "none",
      .help = "The secret that client and server share. In the environment others cannot see it.",
@@ -217,15 +226,11 @@ const Flag kFlags[] = {
      .help = "Where made keys and certificates are kept.",
      .set = [](std::string_view value, Draft& draft) { return SetDirectory(value, draft.config.state_directory); }},
 
-    {.spec = {.name = "f", .argument = "URL"},
-     .side = Side::kClient,
-     .default_text = "required",
-     .help = "The server: wss://host:port/path. Its name is what ECH hides.",
-     .set = [](std::string_view value, Draft& draft) { return ParseServer(value, draft.config); }},
     {.spec = {.name = "ip", .argument = "ADDRESS,..."},
      .side = Side::kClient,
      .default_text = "resolve the host of -f over DoH",
-     .help = "Addresses to dial instead of resolving the host of -f, with -n channels to each.",
+     .help =
+         "Addresses to dial instead of resolving the host of -f, with -n channels to each; unix:/socket is one, too.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(
@@ -290,6 +295,19 @@ const Flag kFlags[] = {
      .help = "Source addresses that may connect.",
      .set = [](std::string_view value,
                Draft& draft) { return ForEach(value, [&](std::string_view text) { return SetCidr(text, draft); }); }},
+    {.spec = {.name = "channels-per-source", .argument = "NUMBER"},
+     .side = Side::kServer,
+     .default_text = "1024",
+     .help =
+         "Channels that one source address may hold on wss:// listeners; an IPv6 source is its /64, 0 is any number. "
+         "A further one is answered with 503. Raise it where many clients come from one address, as a CDN's.",
+     .set =
+         [](std::string_view value, Draft& draft) {
+           const absl::StatusOr<unsigned> number = ParseNumber(value, 0, kSourceLimit);
+           if (!number.ok()) return number.status();
+           draft.config.channels_per_source = *number;
+           return absl::OkStatus();
+         }},
     {.spec = {.name = "cert", .argument = "FILE"},
      .side = Side::kServer,
      .default_text = "a self-signed one, made once and kept in -state",
@@ -338,8 +356,10 @@ const Flag kFlags[] = {
     {.spec = {.name = "allow-target", .argument = "RULE,...", .repeatable = true},
      .side = Side::kServer,
      .default_text = "none",
-     .help = "Exceptions to what is denied. A rule is a range, an address, a name, *.suffix or *, with :port or "
-             ":first-last where not every port is meant: 10.0.0.0/8, [fd00::]/8:22, *.example.org:80-443.",
+     .help =
+         "Exceptions to what is denied. A rule is a range, an address, a name, *.suffix or *, with :port or "
+         ":first-last where not every port is meant: 10.0.0.0/8, [fd00::]/8:22, *.example.org:80-443. A Unix socket is "
+         "only reached when it is named here: unix:/run/app.sock.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(
@@ -370,7 +390,7 @@ const Flag kFlags[] = {
      .side = Side::kProcess,
      .default_text = "none",
      .help = "Kernel features not to use though they are there: single-issuer, registered-ring, multishot-accept, "
-             "multishot-receive.",
+             "multishot-receive, multishot-datagrams.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(value, [&](std::string_view text) { return SetDisabledFeature(text, draft); });

@@ -47,7 +47,7 @@ bool HasControlCharacters(std::string_view text) {
   return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
-absl::Status SetCredentials(std::string_view text, const proto::Credentials& credentials, net::ListenSpec& spec) {
+absl::Status CheckCredentials(std::string_view text, const proto::Credentials& credentials) {
   const auto& [user, password] = credentials;
   if (password.empty()) return InvalidArgument("{}: expected a password, as user:password@", QuotedUrl(text));
   if (user.size() > kCredentialLimitBytes || password.size() > kCredentialLimitBytes ||
@@ -56,18 +56,57 @@ absl::Status SetCredentials(std::string_view text, const proto::Credentials& cre
         "{}: expected a user (without a colon) and a password of at most {} bytes, without control characters",
         QuotedUrl(text), kCredentialLimitBytes);
   }
-  spec.user = user;
-  spec.password = password;
   return absl::OkStatus();
 }
 
+std::optional<core::SocketAddress> UnixAddress(std::string_view text) {
+  if (!proto::IsUnixTarget(text)) return std::nullopt;
+  return core::SocketAddress::Unix(proto::UnixPathOf(text));
+}
+
+absl::Status NoUnixPath(std::string_view text, std::string_view form) {
+  return InvalidArgument(
+      "{}: expected {} with an absolute path of at most {} visible characters, none of them a colon, comma, bar or "
+      "bracket",
+      QuotedUrl(text), form, core::kMaxUnixPathBytes);
+}
+
+// Of `scheme://[user:password@]unix:/path[:/path-of-the-url]` the socket, and the URL with a stand-in for it, so that
+// the rest is read like that of any other URL. The socket's path goes to the next colon.
+struct UnixUrl {
+  std::string_view socket;  // "unix:/path"
+  std::string url;
+};
+
+std::optional<UnixUrl> SplitUnixUrl(std::string_view text) {
+  const size_t scheme_end = text.find("://");
+  if (scheme_end == std::string_view::npos) return std::nullopt;
+  size_t start = scheme_end + 3;
+  // Credentials hold no slash, a socket's path begins with one.
+  const size_t at = text.substr(0, std::min(text.find('/', start), text.size())).rfind('@');
+  if (at != std::string_view::npos && at >= start) start = at + 1;
+  if (!text.substr(start).starts_with(proto::kUnixPrefix)) return std::nullopt;
+  const size_t end = std::min(text.find(':', start + proto::kUnixPrefix.size()), text.size());
+  const std::string_view path = end == text.size() ? std::string_view() : text.substr(end + 1);
+  if (!path.empty() && path[0] != '/') return UnixUrl{};  // no URL
+  return UnixUrl{.socket = text.substr(start, end - start),
+                 .url = fmt::format("{}localhost:1{}", text.substr(0, start), path)};
+}
+
 absl::Status ParseUrlListen(std::string_view text, std::vector<net::ListenSpec>& listen) {
-  const absl::StatusOr<proto::Url> url =
-      proto::ParseUrl(WithWildcardHost(text), {"wss", "ws", "proxy"}, proto::PortRule::kMayBeZero);
+  const std::optional<UnixUrl> unix_url = SplitUnixUrl(text);
+  const absl::StatusOr<proto::Url> url = proto::ParseUrl(unix_url ? unix_url->url : WithWildcardHost(text),
+                                                         {"wss", "ws", "proxy"}, proto::PortRule::kMayBeZero);
+  if (unix_url && (!url.ok() || !UnixAddress(unix_url->socket))) {
+    return NoUnixPath(text,
+                      "wss://unix:/socket[:/path], ws://unix:/socket[:/path] or "
+                      "proxy://[user:password@]unix:/socket");
+  }
   if (!url.ok()) return url.status();
   net::ListenSpec spec{.description = proto::WithoutCredentials(text)};
   if (!url->port) return InvalidArgument("{}: expected a port to listen on", QuotedUrl(text));
-  const std::optional<core::SocketAddress> address = ListenAddress(url->host, *url->port);
+  const std::optional<core::SocketAddress> address =
+      unix_url ? UnixAddress(unix_url->socket) : ListenAddress(url->host, *url->port);
   if (!address) return NoListenAddress(text);
   spec.address = *address;
   if (url->scheme == "proxy") {
@@ -75,7 +114,11 @@ absl::Status ParseUrlListen(std::string_view text, std::vector<net::ListenSpec>&
     if (!url->path.empty() && url->path != "/") {
       return InvalidArgument("{}: expected proxy://[user:password@]ip:port, without a path", QuotedUrl(text));
     }
-    if (url->credentials) TUNNEL_RETURN_IF_ERROR(SetCredentials(text, *url->credentials, spec));
+    if (url->credentials) {
+      TUNNEL_RETURN_IF_ERROR(CheckCredentials(text, *url->credentials));
+      spec.user = url->credentials->user;
+      spec.password = url->credentials->password;
+    }
   } else {
     spec.kind = url->scheme == "wss" ? net::ListenKind::kServerTls : net::ListenKind::kServerPlain;
     if (url->credentials) {
@@ -91,26 +134,67 @@ absl::Status ParseUrlListen(std::string_view text, std::vector<net::ListenSpec>&
 }
 
 absl::Status ParseForward(std::string_view item, std::vector<net::ListenSpec>& listen) {
-  const size_t slash = item.find('/');
-  if (slash == std::string_view::npos) {
-    return InvalidArgument("{}: expected tcp://LISTEN/TARGET, as 127.0.0.1:2222/host:22", QuotedUrl(item));
+  const bool listens_on_unix = item.starts_with(proto::kUnixPrefix);
+  // The path of a socket goes to the next colon; the slash that parts it from the target is behind that.
+  const size_t path_end = listens_on_unix ? item.find(':', proto::kUnixPrefix.size()) : 0;
+  const size_t slash = path_end == std::string_view::npos ? path_end : item.find('/', path_end);
+  if (slash == std::string_view::npos || (listens_on_unix && slash != path_end + 1)) {
+    return InvalidArgument("{}: expected tcp://LISTEN/TARGET, as 127.0.0.1:2222/host:22{}", QuotedUrl(item),
+                           listens_on_unix ? " or unix:/socket:/host:22" : "");
   }
-  const std::string_view listen_text = item.substr(0, slash);
+  std::string_view listen_text = item.substr(0, slash);
   const std::string_view target_text = item.substr(slash + 1);
+  std::optional<core::SocketAddress> address;
+  if (listens_on_unix) {
+    address = UnixAddress(item.substr(0, path_end));
+    if (!address) return NoUnixPath(item, "unix:/socket before the colon");
+    listen_text = "localhost:1";
+  }
   const absl::StatusOr<proto::Target> where = proto::ParseTarget(
       listen_text.starts_with(':') ? fmt::format("0.0.0.0{}", listen_text) : std::string(listen_text),
       proto::PortRule::kMayBeZero);
   if (!where.ok()) {
     return InvalidArgument("{}: expected an address to listen on, ip:port, before the slash", QuotedUrl(item));
   }
-  const std::optional<core::SocketAddress> address = ListenAddress(where->host, where->port);
+  if (!listens_on_unix) address = ListenAddress(where->host, where->port);
   if (!address) return NoListenAddress(item);
   absl::StatusOr<proto::Target> target = proto::ParseTarget(target_text);
+  if (target_text.starts_with(proto::kUnixPrefix)) {
+    if (!proto::IsUnixTarget(target_text)) return NoUnixPath(item, "unix:/socket after the slash");
+    target = proto::Target{.host = std::string(target_text), .port = 0};
+  }
   if (!target.ok()) return InvalidArgument("{}: expected a target, host:port, after the slash", QuotedUrl(item));
   listen.push_back({.kind = net::ListenKind::kForward,
                     .address = *address,
                     .target = *std::move(target),
                     .description = fmt::format("tcp://{}", item)});
+  return absl::OkStatus();
+}
+
+// `-f` of a server: the SOCKS5 proxy it goes out through.
+absl::Status ParseOutbound(std::string_view text, net::Config& config) {
+  constexpr uint16_t kSocksPort = 1080;  // RFC 1928 section 3
+  const std::optional<UnixUrl> unix_url = SplitUnixUrl(text);
+  absl::StatusOr<proto::Url> url = proto::ParseUrl(unix_url ? unix_url->url : std::string(text), {"socks5"});
+  net::OutboundProxy proxy{.description = proto::WithoutCredentials(text)};
+  if (unix_url) {
+    const std::optional<core::SocketAddress> address = UnixAddress(unix_url->socket);
+    if (!url.ok() || !address) return NoUnixPath(text, "socks5://[user:password@]unix:/socket");
+    proxy.unix_socket = *address;
+  }
+  if (!url.ok()) return url.status();
+  if (!url->path.empty() && url->path != "/") {
+    return InvalidArgument("{}: expected socks5://[user:password@]host:port, without a path", QuotedUrl(text));
+  }
+  if (!IsDomainName(url->host) && !proto::ParseIpAddress(url->host)) {
+    return InvalidArgument("{}: expected the host to be a domain name or an IP address", QuotedUrl(text));
+  }
+  if (!unix_url) proxy.address = {.host = LowerCase(url->host), .port = url->port.value_or(kSocksPort)};
+  if (url->credentials) {
+    TUNNEL_RETURN_IF_ERROR(CheckCredentials(text, *url->credentials));
+    proxy.credentials = std::move(url->credentials);
+  }
+  config.outbound = std::move(proxy);
   return absl::OkStatus();
 }
 
@@ -251,13 +335,12 @@ absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& li
   return absl::OkStatus();
 }
 
-absl::Status ParseServer(std::string_view text, net::Config& config) {
-  if (LowerCase(text).starts_with("socks5://")) {
-    return InvalidArgument("{}: expected wss://host:port/path; a server's outbound proxy is not in this version",
+absl::Status ParseForwardTo(std::string_view text, net::Config& config) {
+  const std::string lower = LowerCase(text);
+  if (lower.starts_with("socks5://")) return ParseOutbound(text, config);
+  if (!lower.starts_with("wss://")) {
+    return InvalidArgument("{}: expected wss://host:port/path, or socks5://[user:password@]host:port of a server",
                            QuotedUrl(text));
-  }
-  if (!LowerCase(text).starts_with("wss://")) {
-    return InvalidArgument("{}: expected wss://host:port/path", QuotedUrl(text));
   }
   const absl::StatusOr<proto::Url> url = proto::ParseUrl(text, {"wss"});
   if (!url.ok()) return url.status();
@@ -289,7 +372,12 @@ absl::StatusOr<std::string> ParseDohUrl(std::string_view text) {
   return proto::ToString(*url);
 }
 
-absl::StatusOr<proto::IpAddress> ParseAddress(std::string_view text) {
+absl::StatusOr<core::SocketAddress> ParseAddress(std::string_view text) {
+  if (text.starts_with(proto::kUnixPrefix)) {
+    const std::optional<core::SocketAddress> path = UnixAddress(text);
+    if (!path) return NoUnixPath(text, "unix:/socket");
+    return *path;
+  }
   std::string_view bare = text;
   const bool brackets = bare.starts_with('[') && bare.ends_with(']');
   if (brackets) bare = bare.substr(1, bare.size() - 2);
@@ -297,11 +385,17 @@ absl::StatusOr<proto::IpAddress> ParseAddress(std::string_view text) {
   if (!address || (brackets && !address->v6)) {
     return InvalidArgument("{}: expected an IP address without a port", Quoted(text));
   }
-  return *address;
+  return *core::SocketAddress::Parse(bare, 0);
 }
 
 absl::StatusOr<net::TargetRule> ParseTargetRule(std::string_view text) {
   net::TargetRule rule;
+  if (text.starts_with(proto::kUnixPrefix)) {
+    if (!proto::IsUnixTarget(text)) return NoUnixPath(text, "unix:/socket");
+    rule.kind = net::TargetRule::Kind::kUnix;
+    rule.name = std::string(proto::UnixPathOf(text));
+    return rule;
+  }
   const std::optional<RuleParts> parts = SplitRule(text);
   if (parts && parts->ports && parts->ports->find(':') != std::string_view::npos) {
     return InvalidArgument("{}: expected IPv6 in brackets, as [::1], [::1]:443 or [fd00::]/8", Quoted(text));
@@ -326,6 +420,9 @@ std::string ToString(const net::TargetRule& rule) {
       break;
     case net::TargetRule::Kind::kName:
       text = rule.name;
+      break;
+    case net::TargetRule::Kind::kUnix:
+      text = fmt::format("{}{}", proto::kUnixPrefix, rule.name);
       break;
     case net::TargetRule::Kind::kSuffix:
       text = fmt::format("*.{}", rule.name);

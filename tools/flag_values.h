@@ -27,20 +27,23 @@ namespace tunnel::tools {
 [[nodiscard]] std::string LowerCase(std::string_view text);
 
 // `-l`: appends what `text` listens on. The host is an IP address, `localhost` (127.0.0.1) or nothing (0.0.0.0); port 0
-// asks the kernel for one.
+// asks the kernel for one. Everywhere `unix:/socket` may stand in the place of host and port; its path goes to the next
+// colon: `ws://unix:/run/t.sock:/path`, `proxy://unix:/run/p.sock`, `tcp://unix:/run/a.sock:/host:22`, and as a target
+// `tcp://127.0.0.1:22/unix:/run/b.sock`.
 [[nodiscard]] absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& listen);
 
-// `-f` of a client: sets server_host, server_port (443 when there is none) and server_path.
-[[nodiscard]] absl::Status ParseServer(std::string_view text, net::Config& config);
+// `-f`: of a client, wss://, sets server_host, server_port (443 when there is none) and server_path; of a server,
+// socks5://, sets outbound (port 1080 when there is none).
+[[nodiscard]] absl::Status ParseForwardTo(std::string_view text, net::Config& config);
 
 // `-dns`: one resolver; `https://` may be left out, and so may the path (`/dns-query`). Gives the URL in full.
 [[nodiscard]] absl::StatusOr<std::string> ParseDohUrl(std::string_view text);
 
-// `-ip`: one address, with or without brackets.
-[[nodiscard]] absl::StatusOr<proto::IpAddress> ParseAddress(std::string_view text);
+// `-ip`: one address, with or without brackets, port 0; or `unix:/socket`.
+[[nodiscard]] absl::StatusOr<core::SocketAddress> ParseAddress(std::string_view text);
 
 // One rule of `-allow-target` or `-deny-target`: `*`, `*.suffix`, a name, an address or a range (IPv6 in brackets:
-// `[::1]` or `[fd00::]/8`), with `:port` or `:first-last` behind it for less than every port.
+// `[::1]` or `[fd00::]/8`), with `:port` or `:first-last` behind it for less than every port; or `unix:/socket`.
 [[nodiscard]] absl::StatusOr<net::TargetRule> ParseTargetRule(std::string_view text);
 
 // The rule as ParseTargetRule reads it.

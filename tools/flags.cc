@@ -89,6 +89,7 @@ void WarnOfVariables(const Surroundings& surroundings, std::vector<std::string>&
 }
 
 bool IsLoopback(const net::ListenSpec& spec) {
+  if (spec.address.is_unix()) return true;
   const std::string ip = spec.address.ip();
   return ip.starts_with("127.") || ip == "::1";
 }
@@ -117,7 +118,7 @@ absl::Status CheckListeners(const Draft& draft) {
   }
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const core::SocketAddress& address = config.listen[i].address;
-    if (address.port() == 0) continue;
+    if (address.port() == 0 && !address.is_unix()) continue;
     for (size_t j = 0; j < i; ++j) {
       if (config.listen[j].address != address) continue;
       return InvalidArgument("{} {}: expected an address that nothing else here listens on, and {} is another's",
@@ -135,6 +136,17 @@ absl::Status CheckSides(const Draft& draft) {
     if (flag.side != (server ? Side::kClient : Side::kServer)) continue;
     return InvalidArgument("{} is for a {}, and -l {} makes this a {}", given->second, server ? "client" : "server",
                            Quoted(draft.config.listen[0].description), server ? "server" : "client");
+  }
+  // -f is for both and means something else to each.
+  if (server && !draft.config.server_host.empty()) {
+    return InvalidArgument(
+        "{} wss:// is for a client, and -l {} makes this a server, which goes out through socks5://host:port",
+        draft.given.at("f"), Quoted(draft.config.listen[0].description));
+  }
+  if (!server && draft.config.outbound.has_value()) {
+    return InvalidArgument("{} {} is for a server, and -l {} makes this a client, which needs wss://host:port/path",
+                           draft.given.at("f"), Quoted(draft.config.outbound->description),
+                           Quoted(draft.config.listen[0].description));
   }
   return absl::OkStatus();
 }

@@ -18,7 +18,7 @@ class LegacyServer:
         self.handshakes_failed = 0
         self.pongs = []
         self.ack = lambda channel, message: True  # whether to answer this CLAIM
-        self.refuse = False     # answer TCP with CLOSE
+        self.refuse = False     # answer TCP with CLOSE, UDP_CONNECT with UDP_ERROR
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._context.load_cert_chain(cert, key)
@@ -96,6 +96,7 @@ class LegacyChannel:
     def __init__(self, server, number, reader, writer):
         self.server, self.number, self.reader, self.writer = server, number, reader, writer
         self.targets = {}
+        self.datagrams = {}  # UDP: one connected socket for each id
         self.closed_with = None
 
     def text(self, message):
@@ -155,6 +156,18 @@ class LegacyChannel:
             if stream in self.targets:
                 self.targets[stream].write(payload)
                 await self.targets[stream].drain()
+        elif name == b"UDP_CONNECT":
+            self.server.events.append((self.number, f"{seen}|{payload.decode()}"))
+            await self.open_datagrams(stream, payload.decode())
+        elif name == b"UDP_DATA":
+            assert opcode == BINARY
+            self.server.events.append((self.number, seen))
+            if stream in self.datagrams:
+                self.datagrams[stream].sendto(payload)
+        elif name == b"UDP_CLOSE":
+            self.server.events.append((self.number, seen))
+            if stream in self.datagrams:
+                self.datagrams.pop(stream).close()
         else:
             self.server.events.append((self.number, seen))
             if name == b"CLOSE" and stream in self.targets:
@@ -172,6 +185,20 @@ class LegacyChannel:
         self.text(b"CONNECTED:" + stream)
         asyncio.ensure_future(self.pump(stream, reader))
 
+    async def open_datagrams(self, stream, address):
+        host, port = address.rsplit(":", 1)
+        if self.server.refuse:
+            self.text(b"UDP_ERROR:" + stream + b"|no UDP today")
+            return
+        try:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: LegacyDatagrams(self, stream), remote_addr=(host.strip("[]"), int(port)))
+        except OSError as error:
+            self.text(b"UDP_ERROR:" + stream + b"|" + str(error).encode())
+            return
+        self.datagrams[stream] = transport
+        self.text(b"UDP_CONNECTED:" + stream)
+
     async def pump(self, stream, reader):
         try:
             while data := await reader.read(32768):
@@ -184,5 +211,16 @@ class LegacyChannel:
             self.text(b"CLOSE:" + stream)
 
     def end(self):
-        for target in self.targets.values():
+        for target in (*self.targets.values(), *self.datagrams.values()):
             target.close()
+
+
+class LegacyDatagrams(asyncio.DatagramProtocol):
+    """What one association's socket receives, sent on as the original does: an IPv6 sender without brackets."""
+
+    def __init__(self, channel, stream):
+        self.channel, self.stream = channel, stream
+
+    def datagram_received(self, data, addr):
+        sender = f"{addr[0]}:{addr[1]}".encode()
+        self.channel.writer.write(frame(BINARY, b"UDP_DATA:" + self.stream + b"|" + sender + b"|" + data, mask=False))

@@ -25,7 +25,7 @@ def start_named(lab, zone, port=None):
         """)
     named = lab.start("named", "named", "-g", "-n", "1", "-c", folder / "named.conf")
     named.wait_log(r"all zones loaded|running$")
-    named.doh_port = doh
+    named.doh_port, named.dns_port = doh, dns
     return named
 
 

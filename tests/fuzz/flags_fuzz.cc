@@ -80,11 +80,14 @@ void CheckConsistent(const Config& config) {
     TUNNEL_CHECK(server == config.is_server());
     TUNNEL_CHECK(spec.address.valid());
     TUNNEL_CHECK(!server || spec.path.starts_with('/'));
-    TUNNEL_CHECK(spec.kind != ListenKind::kForward || spec.target.port != 0);
+    TUNNEL_CHECK(spec.kind != ListenKind::kForward || spec.target.port != 0 ||
+                 tunnel::proto::IsUnixTarget(spec.target.host));
     TUNNEL_CHECK(spec.user.empty() == spec.password.empty());
     TUNNEL_CHECK(spec.user.empty() || spec.description.find("***@") != std::string::npos);
   }
+  TUNNEL_CHECK(config.is_server() || !config.outbound.has_value());
   if (config.is_server()) {
+    TUNNEL_CHECK(config.server_host.empty());
     TUNNEL_CHECK(!config.admitted.empty());
     TUNNEL_CHECK(config.certificate_file.empty() == config.key_file.empty());
   } else {
@@ -111,6 +114,7 @@ void CheckSecretsUnseen(Config config) {
   for (ListenSpec& spec : config.listen) {
     if (!spec.user.empty()) spec.user = spec.password = "another";
   }
+  if (config.outbound && config.outbound->credentials) config.outbound->credentials->password = "another";
   TUNNEL_CHECK(DescribeConfig(config) == described);
 }
 

@@ -26,6 +26,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     TUNNEL_CHECK(!split->port || (target.ok() && target->host == split->host && target->port == *split->port));
   }
 
+  if (IsUnixTarget(text)) {
+    TUNNEL_CHECK(!IsValidHost(text) && !target.ok() && UnixPathOf(text).starts_with('/'));
+    TUNNEL_CHECK(ToString(Target{.host = std::string(text), .port = 0}) == text);
+  }
+
   if (const auto address = ParseIpAddress(text)) {
     TUNNEL_CHECK(ParseIpAddress(ToString(*address)) == address);
     TUNNEL_CHECK(IsValidHost(text));

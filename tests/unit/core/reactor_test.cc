@@ -201,7 +201,8 @@ TEST(UringFeatures, NamesSwitchThemOff) {
   const UringFeatures none = ProbeUring(all, error);
   if (!error.empty()) GTEST_SKIP() << error;
   EXPECT_EQ(none.Describe(), "no optional features");
-  EXPECT_FALSE(none.single_issuer || none.registered_ring || none.multishot_accept || none.multishot_receive);
+  EXPECT_FALSE(none.single_issuer || none.registered_ring || none.multishot_accept || none.multishot_receive ||
+               none.multishot_datagrams);
 }
 
 TEST(ReactorCreate, AutoFindsABackend) {

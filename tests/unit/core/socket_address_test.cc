@@ -68,17 +68,52 @@ TEST(SocketAddress, UnknownFamiliesAreNotValid) {
   EXPECT_FALSE(SocketAddress().valid());
   EXPECT_EQ(SocketAddress().ip(), "unknown");
   EXPECT_EQ(SocketAddress().port(), 0);
-  sockaddr_un local{};
-  local.sun_family = AF_UNIX;
-  EXPECT_FALSE(SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&local), sizeof(local)).valid());
+  sockaddr other{};
+  other.sa_family = AF_PACKET;
+  EXPECT_FALSE(SocketAddress::FromKernel(&other, sizeof(other)).valid());
   const SocketAddress v6 = SocketAddress::V6({}, 1);
   EXPECT_FALSE(SocketAddress::FromKernel(v6.kernel(), sizeof(sockaddr_in)).valid()) << "cut short";
+}
+
+TEST(SocketAddress, UnixSockets) {
+  const auto address = SocketAddress::Unix("/run/a.sock");
+  ASSERT_TRUE(address.has_value());
+  EXPECT_TRUE(address->valid() && address->is_unix() && !address->is_v6());
+  EXPECT_EQ(address->family(), AF_UNIX);
+  EXPECT_EQ(address->unix_path(), "/run/a.sock");
+  EXPECT_EQ(address->ToString(), "unix:/run/a.sock");
+  EXPECT_EQ(address->ip(), "unix");
+  EXPECT_EQ(address->port(), 0);
+  EXPECT_EQ((address->mapped_bytes()), (std::array<uint8_t, 16>{}));
+  EXPECT_EQ(SocketAddress::FromKernel(address->kernel(), address->kernel_length()), *address);
+  // The kernel counts the zero at the end, or the whole structure.
+  EXPECT_EQ(SocketAddress::FromKernel(address->kernel(), address->kernel_length() - 1), *address);
+  EXPECT_EQ(SocketAddress::FromKernel(address->kernel(), sizeof(sockaddr_un)), *address);
+  EXPECT_FALSE(*SocketAddress::Unix("/run/b.sock") == *address);
+  EXPECT_FALSE(*SocketAddress::Unix("/run/a.soc") == *address);
+
+  sockaddr_un local{};
+  local.sun_family = AF_UNIX;
+  const auto unnamed = SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&local), sizeof(sa_family_t));
+  EXPECT_TRUE(unnamed.valid() && unnamed.is_unix());
+  EXPECT_EQ(unnamed.ToString(), "unix:");
+  EXPECT_EQ(unnamed.unix_path(), "");
+  EXPECT_EQ(SocketAddress::V4({1, 2, 3, 4}, 5).unix_path(), "");
+
+  const std::string longest(kMaxUnixPathBytes, 'x');
+  ASSERT_TRUE(SocketAddress::Unix(longest).has_value());
+  EXPECT_EQ(SocketAddress::Unix(longest)->unix_path(), longest);
+  EXPECT_FALSE(SocketAddress::Unix(longest + "x").has_value());
+  EXPECT_FALSE(SocketAddress::Unix("").has_value());
+  EXPECT_FALSE(SocketAddress::Unix("/run\0/x"sv).has_value());
 }
 
 TEST(IoError, TranslatesEveryErrnoOfASocketCall) {
   const std::map<int, IoError> expected = {
       {0, IoError::kOk},
       {ECANCELED, IoError::kCancelled},
+      {ENOENT, IoError::kNotFound},
+      {ENOTDIR, IoError::kNotFound},
       {ECONNREFUSED, IoError::kRefused},
       {EHOSTUNREACH, IoError::kUnreachable},
       {ENETUNREACH, IoError::kUnreachable},
@@ -113,6 +148,7 @@ TEST(IoError, EveryErrorHasWordsAndAStatus) {
   const std::map<IoError, absl::StatusCode> codes = {
       {IoError::kOk, absl::StatusCode::kOk},
       {IoError::kCancelled, absl::StatusCode::kCancelled},
+      {IoError::kNotFound, absl::StatusCode::kUnavailable},
       {IoError::kRefused, absl::StatusCode::kUnavailable},
       {IoError::kUnreachable, absl::StatusCode::kUnavailable},
       {IoError::kTimedOut, absl::StatusCode::kDeadlineExceeded},

@@ -181,6 +181,24 @@ TEST_P(StreamSocketTest, AnExchangeInsideACallbackKeepsTheRest) {
   EXPECT_TRUE(recorder_.received + second.received == text);
 }
 
+TEST_P(StreamSocketTest, WhatIsPutBackComesFirst) {
+  socket_.SetHandler(&recorder_);
+  peer_->Send("read ahead");
+  ASSERT_TRUE(RunUntil([&] { return recorder_.received.size() == 10; }));
+  socket_.SetHandler(nullptr);
+  peer_->Send("behind");
+  peer_->FinishSend();
+  Settle();
+  socket_.PutBack(Bytes("second,"));
+  socket_.PutBack(Bytes("first,"));
+  socket_.PutBack(Slice());
+  Recorder next;
+  socket_.SetHandler(&next);
+  EXPECT_EQ(next.received, "") << "from the reactor's turn only";
+  ASSERT_TRUE(RunUntil([&] { return next.ends == 1; }));
+  EXPECT_EQ(next.received, "first,second,behind");
+}
+
 TEST_P(StreamSocketTest, HalfCloseLeavesTheOtherDirection) {
   socket_.SetHandler(&recorder_);
   peer_->FinishSend();

@@ -62,6 +62,7 @@ std::vector<Row> Rows() {
        "TCP:" + kId + "|[fe80::1%eth0]:22||",
        {.type = T::kTcp, .host = "fe80::1%eth0", .port = 22},
        "|"},
+      {kServer, kText, "TCP:" + kId + "|unix:/run/a.sock|x|", {.type = T::kTcp, .host = "unix:/run/a.sock"}, "x|"},
       {kClient, kText, "CONNECTED:" + kId, {.type = T::kConnected}, ""},
       {kServer, kText, "DATA:" + kId + "|a|b:c", {.type = T::kData}, "a|b:c"},
       {kServer, kBinary, "DATA:" + kId + "|\xFF", {.type = T::kData}, "\xFF"},

@@ -145,17 +145,19 @@ INSTANTIATE_TEST_SUITE_P(
         {"-l proxy://127.0.0.1:1",
          "-f is missing: expected the server, as wss://host:port/path, which every client needs"},
         {kClient + "-f wss://b.example/", "-f is given twice"},
-        {"-f t.example", "-f \"t.example\": expected wss://host:port/path"},
-        {"-f ws://t.example/", "-f \"ws://t.example/\": expected wss://host:port/path"},
+        {"-f t.example",
+         "-f \"t.example\": expected wss://host:port/path, or socks5://[user:password@]host:port of a server"},
+        {"-f ws://t.example/",
+         "-f \"ws://t.example/\": expected wss://host:port/path, or socks5://[user:password@]host:port of a server"},
         {"-f wss://t.example:0/",
          "-f \"wss://t.example:0/\" is not a URL of the form wss://host:port/path: the port must be a number from 1 to "
          "65535"},
         {"-f wss://u:P4ssw0rd@t.example/",
          "-f \"wss://***@t.example/\": expected no user or password; the secret goes into -token"},
         {"-f wss://a..b/", "-f \"wss://a..b/\": expected the host to be a domain name or an IP address"},
-        {"-f socks5://u:P4ssw0rd@127.0.0.1:1080",
-         "-f \"socks5://***@127.0.0.1:1080\": expected wss://host:port/path; a server's outbound proxy is not in this "
-         "version"},
+        {"-l proxy://127.0.0.1:1080 -f socks5://u:P4ssw0rd@127.0.0.1:1080",
+         "-f \"socks5://***@127.0.0.1:1080\" is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client, "
+         "which needs wss://host:port/path"},
         {kClient + "-ip 1.2.3", "-ip \"1.2.3\": expected an IP address without a port"},
         {kClient + "-ip 1.2.3.4,", "-ip \"1.2.3.4,\": expected something on both sides of every comma"},
         {kClient + "-ip 1.2.3.4:443", "-ip \"1.2.3.4:443\": expected an IP address without a port"},
@@ -185,7 +187,9 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Server, Refused,
     testing::ValuesIn(std::vector<BadLine>{
-        {kServer + "-f wss://t.example/", "-f is for a client, and -l \"wss://127.0.0.1:443/p\" makes this a server"},
+        {kServer + "-f wss://t.example/",
+         "-f wss:// is for a client, and -l \"wss://127.0.0.1:443/p\" makes this a server, which goes out through "
+         "socks5://host:port"},
         {kServer + "-fallback", "-fallback is for a client, and -l \"wss://127.0.0.1:443/p\" makes this a server"},
         {kServer + "-cidr 10.0.0.0/33",
          "-cidr \"10.0.0.0/33\": expected an address or a range, as 10.0.0.0/8 or fd00::/8"},
@@ -224,7 +228,7 @@ INSTANTIATE_TEST_SUITE_P(
         {kServer + "-threads 1025", "-threads \"1025\": expected a number from 1 to 1024"},
         {kServer + "-disable-feature multishot-recieve",
          "-disable-feature \"multishot-recieve\": expected one of single-issuer, registered-ring, multishot-accept, "
-         "multishot-receive (did you mean multishot-receive?)"},
+         "multishot-receive, multishot-datagrams (did you mean multishot-receive?)"},
         {kServer + "-congestion nice",
          "-congestion \"nice\": expected a congestion control that this system has, as "
          "/proc/sys/net/ipv4/tcp_available_congestion_control lists them"},
@@ -277,7 +281,7 @@ TEST(Flags, ClientInFull) {
   EXPECT_EQ(config.server_port, 8443);
   EXPECT_EQ(config.server_path, "/p?x=1");
   ASSERT_EQ(config.server_addresses.size(), 3U);
-  EXPECT_EQ(proto::ToString(config.server_addresses[1]), "2001:db8::2");
+  EXPECT_EQ(config.server_addresses[1].ip(), "2001:db8::2");
   EXPECT_EQ(config.channels, 7U);
   EXPECT_EQ(config.token, "abc,/=");
   EXPECT_THAT(config.doh_urls, ElementsAre("https://d.example/dns-query", "https://192.0.2.53:8443/q",
