@@ -42,13 +42,14 @@ proto::MaskKey WebSocket::NextMask() {
   return key;
 }
 
-void WebSocket::SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload) {
+void WebSocket::SendFrame(proto::Opcode opcode, bool fin, std::span<const uint8_t> head,
+                          std::span<const uint8_t> payload) {
   if (stream_ == nullptr || close_sent_) return;
   const size_t total = head.size() + payload.size();
   TUNNEL_CHECK(total <= kMaxSendBytes);
   const proto::MaskKey key = NextMask();
   core::Slice block = reactor_.buffers().Allocate(total + proto::kMaxFrameHeaderBytes);
-  const size_t header = proto::EncodeFrameHeader(block.bytes(), options_.role, opcode, true, total, key);
+  const size_t header = proto::EncodeFrameHeader(block.bytes(), options_.role, opcode, fin, total, key);
   uint8_t* out = block.data() + header;
   if (options_.role == proto::Role::kClient) {
     // One pass: the copy out of the receive buffer and the mask.

@@ -45,7 +45,14 @@ class WebSocket final : ByteStream::Handler {
   void Start(Handler* handler, core::Slice received);
 
   // Sends one message made of `head` and `payload` (together at most kMaxSendBytes), copied.
-  void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload);
+  void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload) {
+    SendFrame(opcode, true, head, payload);
+  }
+  // Sends one fragment of a message (at most kMaxSendBytes), copied. The first names text or binary, the others are
+  // kContinuation, and no other message may be sent before the one with `fin`.
+  void SendFragment(proto::Opcode opcode, bool fin, std::span<const uint8_t> payload) {
+    SendFrame(opcode, fin, {}, payload);
+  }
   [[nodiscard]] bool writable() const { return stream_ != nullptr && stream_->writable(); }
 
   // Counted: receiving goes on when every pause was resumed. While paused the peer is not taken for dead.
@@ -67,6 +74,7 @@ class WebSocket final : ByteStream::Handler {
   void OnDrained() override;
   void OnDead(absl::Status reason) override;
 
+  void SendFrame(proto::Opcode opcode, bool fin, std::span<const uint8_t> head, std::span<const uint8_t> payload);
   void SendControl(proto::Opcode opcode, std::span<const uint8_t> payload);
   void SendClose(uint16_t code, std::string_view reason);
   // Ends the connection, having sent what is queued, and tells the handler.
