@@ -192,6 +192,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"n = 1\nn = 2\n", "c.toml:2: expected TOML: a key that is there already"},
         {"n 1\n", "c.toml:1: expected TOML: "},
         {"n =\n", "c.toml:1: expected TOML: "},
+        {"n = 1\n [{\"l\": 1}]", "c.toml:2: expected TOML: "},
         {"token = Sesame\n", "c.toml:1: expected TOML: "},
         {"token = \"Sesame\n", "c.toml:1: expected TOML: "},
         {"l = [\"a\"\n\nn = 1\n", "c.toml:3: expected TOML: "},
