@@ -26,7 +26,7 @@ namespace {
 using tools::FlagSpec;
 using tools::GivenFlag;
 
-constexpr std::array<FlagSpec, 14> kFlags = {{
+constexpr std::array<FlagSpec, 15> kFlags = {{
     {.name = "l", .argument = "URL"},
     {.name = "c", .argument = "URL"},
     {.name = "cert", .argument = "FILE"},
@@ -37,6 +37,7 @@ constexpr std::array<FlagSpec, 14> kFlags = {{
     {.name = "mode", .argument = "verify|echo|receive"},
     {.name = "messages", .argument = "NUMBER"},
     {.name = "size", .argument = "BYTES,..."},
+    {.name = "kind", .argument = "text|binary|both"},
     {.name = "window", .argument = "NUMBER"},
     {.name = "threads", .argument = "NUMBER"},
     {.name = "backend", .argument = "auto|io_uring|epoll"},
@@ -136,6 +137,12 @@ absl::StatusOr<EchoClientOptions> ClientOptionsOf(const Settings& settings) {
     const auto size = tools::ParseNumber(text, 0, kSizeLimit);
     if (!size.ok()) return Annotate(size.status(), "-size");
     options.sizes.push_back(*size);
+  }
+  const std::string kind = settings.Text("kind", "both");
+  if (kind == "text" || kind == "binary") {
+    options.kinds = {kind == "text" ? proto::Opcode::kText : proto::Opcode::kBinary};
+  } else if (kind != "both") {
+    return InvalidArgument("-kind {}: expected text, binary or both", kind);
   }
   return options;
 }

@@ -33,8 +33,6 @@ std::string MessageOf(uint64_t number, size_t size) {
   return text;
 }
 
-proto::Opcode KindOf(uint64_t number) { return number % 2 == 0 ? proto::Opcode::kText : proto::Opcode::kBinary; }
-
 // Sends messages and compares what comes back; or only takes what comes.
 class Exchange final : public net::WebSocket::Handler {
  public:
@@ -58,6 +56,7 @@ class Exchange final : public net::WebSocket::Handler {
 
  private:
   [[nodiscard]] bool verifies() const { return options_.mode == EchoClientOptions::Mode::kVerify; }
+  [[nodiscard]] proto::Opcode KindOf(uint64_t number) const { return options_.kinds[number % options_.kinds.size()]; }
   [[nodiscard]] size_t SizeOf(uint64_t number) const { return options_.sizes[number % options_.sizes.size()]; }
 
   void SendMore() {

@@ -23,8 +23,9 @@ struct EchoClientOptions {
   std::string subprotocol;
   Mode mode = Mode::kVerify;
   uint64_t messages = 1;
-  std::vector<size_t> sizes = {64};  // of the messages sent, in turn; text and binary in turn
-  uint64_t window = 1;               // messages under way
+  std::vector<size_t> sizes = {64};                                                   // of the messages sent, in turn
+  std::vector<proto::Opcode> kinds = {proto::Opcode::kText, proto::Opcode::kBinary};  // in turn
+  uint64_t window = 1;                                                                // messages under way
 };
 
 // Runs to the end of the connection. Ok: everything was as it should be, and the closing handshake was done. The

@@ -13,6 +13,8 @@
 namespace tunnel::bench {
 namespace {
 
+constexpr core::Duration kCountInterval = std::chrono::milliseconds(50);
+
 std::string Refusal(int status, std::string_view reason) {
   auto builder = proto::HttpHeadBuilder::Response(status, reason);
   builder.Add("Content-Length", "0").Add("Connection", "close");
@@ -75,6 +77,7 @@ core::Task<void> EchoServer::Upgrade(std::unique_ptr<net::ByteStream> stream) {
   std::string answer;
   std::string rest;
   bool upgraded = false;
+  bool counting = false;
   {
     net::ByteReader reader(*stream);
     net::HttpReader http(reader);
@@ -95,6 +98,7 @@ core::Task<void> EchoServer::Upgrade(std::unique_ptr<net::ByteStream> stream) {
             .Add("Connection", "Upgrade")
             .Add("Sec-WebSocket-Accept", proto::WebSocketAcceptFor(upgrade->key));
         const std::string_view chosen = ChooseSubprotocol(upgrade->protocols, options_.subprotocols);
+        counting = chosen == kCountingProtocol;
         if (!chosen.empty()) builder.Add("Sec-WebSocket-Protocol", chosen);
         auto accepted = builder.Finish();
         TUNNEL_CHECK(accepted.ok());
@@ -109,13 +113,13 @@ core::Task<void> EchoServer::Upgrade(std::unique_ptr<net::ByteStream> stream) {
   }
   if (!answer.empty()) stream->Send(reactor().buffers().Copy(answer));
   if (upgraded) {
-    StartSession(std::move(stream), rest.empty() ? core::Slice() : reactor().buffers().Copy(rest));
+    StartSession(std::move(stream), rest.empty() ? core::Slice() : reactor().buffers().Copy(rest), counting);
   } else {
     stream->CloseAfterSend(net::kCloseLimit);
   }
 }
 
-void EchoServer::StartSession(std::unique_ptr<net::ByteStream> stream, core::Slice received) {
+void EchoServer::StartSession(std::unique_ptr<net::ByteStream> stream, core::Slice received, bool counting) {
   const uint64_t number = next_number_++;
   std::string peer = stream->peer();
   spdlog::info("{} up", peer);
@@ -130,6 +134,7 @@ void EchoServer::StartSession(std::unique_ptr<net::ByteStream> stream, core::Sli
   EchoSession& started = *session;
   sessions_.emplace(number, std::move(session));
   started.Start(std::move(received));
+  if (counting) started.CountUp(kCountInterval);
 }
 
 void EchoServer::Attend() {

@@ -14,12 +14,15 @@
 
 namespace tunnel::bench {
 
+inline constexpr std::string_view kCountingProtocol = "dumb-increment-protocol";
+
 struct EchoServerOptions {
-  net::ListenSpec listen;                 // ws:// or wss://
-  std::string certificate_file;           // wss://
-  std::string key_file;                   // wss://
-  std::vector<std::string> subprotocols;  // the first of a client's that is among them is taken
-  core::SocketAddress bound;              // where core 0 listens, for the others
+  net::ListenSpec listen;        // ws:// or wss://
+  std::string certificate_file;  // wss://
+  std::string key_file;          // wss://
+  // The first of a client's that is among them is taken; kCountingProtocol counts besides.
+  std::vector<std::string> subprotocols;
+  core::SocketAddress bound;  // where core 0 listens, for the others
 };
 
 class EchoServer final : public net::TunnelService, core::Attention {
@@ -35,9 +38,9 @@ class EchoServer final : public net::TunnelService, core::Attention {
   [[nodiscard]] bool HasChannels() const override { return !sessions_.empty(); }
 
   [[nodiscard]] core::Task<void> Serve(core::StreamSocket socket);
-  // Answers one request; true when it was upgraded and the session runs.
+  // Answers one request, and starts a session when it is an upgrade.
   [[nodiscard]] core::Task<void> Upgrade(std::unique_ptr<net::ByteStream> stream);
-  void StartSession(std::unique_ptr<net::ByteStream> stream, core::Slice received);
+  void StartSession(std::unique_ptr<net::ByteStream> stream, core::Slice received, bool counting);
   void Attend() override;
 
   EchoServerOptions& options_;

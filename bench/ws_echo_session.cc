@@ -8,7 +8,17 @@ namespace tunnel::bench {
 EchoSession::EchoSession(core::Reactor& reactor, std::unique_ptr<net::ByteStream> stream, proto::Role role, Down down)
     : reactor_(reactor),
       socket_(reactor, std::move(stream), {.role = role, .check_utf8 = true}),
-      down_(std::move(down)) {}
+      down_(std::move(down)),
+      counter_(reactor.timers(), [this] {
+        const std::string text = fmt::format("{}", next_count_++);
+        SendWhole(socket_, proto::Opcode::kText, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+        counter_.SetAfter(count_interval_);
+      }) {}
+
+void EchoSession::CountUp(core::Duration interval) {
+  count_interval_ = interval;
+  counter_.SetAfter(interval);
+}
 
 void EchoSession::OnMessageBegin(proto::Opcode opcode) {
   opcode_ = opcode;

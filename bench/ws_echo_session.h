@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/reactor.h"
+#include "core/timers.h"
 #include "net/web_socket.h"
 
 namespace tunnel::bench {
@@ -26,6 +27,8 @@ class EchoSession final : public net::WebSocket::Handler {
 
   // `received` is what came behind the upgrade's head.
   void Start(core::Slice received) { socket_.Start(this, std::move(received)); }
+  // Sends 0, 1, 2, ... as text besides, one every `interval`, as libwebsockets' dumb-increment-protocol does.
+  void CountUp(core::Duration interval);
   void Close(uint16_t code, std::string_view reason) { socket_.Close(code, reason); }
   [[nodiscard]] const EchoCounts& counts() const { return counts_; }
 
@@ -34,7 +37,10 @@ class EchoSession final : public net::WebSocket::Handler {
   void OnMessageData(core::Slice piece) override;
   void OnMessageEnd() override;
   void OnWritable() override;
-  void OnDown(const absl::Status& reason) override { down_(reason); }
+  void OnDown(const absl::Status& reason) override {
+    counter_.Cancel();
+    down_(reason);
+  }
 
   core::Reactor& reactor_;
   net::WebSocket socket_;
@@ -43,6 +49,9 @@ class EchoSession final : public net::WebSocket::Handler {
   core::Slice first_;    // a message of one piece is sent from where it lies
   std::string message_;  // one of more
   bool paused_ = false;
+  core::Timer counter_;
+  core::Duration count_interval_{};
+  uint64_t next_count_ = 0;
   EchoCounts counts_;
 };
 
