@@ -6,14 +6,18 @@ a test needs besides (trust in the test's own certificates, leave to connect to 
 that the command line stays the one that is printed.
 """
 
+import contextlib
 import http.server
 import os
 import pathlib
 import re
 import shlex
+import shutil
 import socket
+import socketserver
 import ssl
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -67,20 +71,40 @@ def files_in_readme(path):
     return dict(zip(names, (block for _, block in shown)))
 
 
+class UnixEcho(socketserver.ThreadingUnixStreamServer):
+    """Sends back what it receives, on a Unix socket."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            while data := self.request.recv(1 << 16):
+                self.request.sendall(data)
+
+    def __init__(self, path):
+        super().__init__(path, self.Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
 class World:
     """What the examples suppose: a server that answers DoH for the names, in the place of server, CDN and resolver;
     origins; and files."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, commands):
         self.lab = lab
         self.port, self.proxy = free_port(), free_port()
+        # The path of a Unix socket has to be short.
+        self.sockets = tempfile.mkdtemp(prefix="ech-")
+        lab.keep(self)
+        allowed, self.unix_origin = "127.0.0.0/8", None
+        if any("unix:/run/app.sock" in word for command in commands for word in command):
+            self.unix_origin = UnixEcho(f"{self.sockets}/app.sock")
+            allowed += f",unix:{self.sockets}/app.sock"
         self.state = lab.path("server-state")
         self.state.mkdir()
         # The CDN's name is one more name of the same server: ECHConfigLists are looked up there by default.
         self.server = lab.run("world", "-l", f"wss://127.0.0.1:{self.port}/tunnel", "-l",
                               f"wss://127.0.0.2:{self.port}/tunnel", "-token", TOKEN, "-name",
                               ",".join([*NAMES, "cloudflare-ech.com"]), "-ech-public-name", "www.example.com", "-serve-dns",
-                              "-state", self.state, "-allow-target", "127.0.0.0/8")
+                              "-state", self.state, "-allow-target", allowed)
         self.server.wait_log(r"listening on wss://127\.0\.0\.2")
         self.certificate = self.state / "cert.pem"
         self.pin = self.server.wait_log(r"certificate .*: (sha256/\S+)")[0].group(1)
@@ -95,17 +119,26 @@ class World:
         self.folders = {}
         self.files = {}
 
+    def stop(self):
+        if self.unix_origin:
+            self.unix_origin.shutdown()
+            self.unix_origin.server_close()
+        shutil.rmtree(self.sockets)
+
     def substitutions(self, server_side):
         """(pattern, what it stands for here), in this order. Where a command listens is up to free_port()."""
         name = "|".join(map(re.escape, NAMES))
         doh = f"https://127.0.0.1:{self.port}/dns-query"
-        listen = [(r"\b(wss?)://(0\.0\.0\.0|\[::\]|10\.0\.0\.5|127\.0\.0\.1):\d+/", lambda m: f"{m.group(1)}://127.0.0.1:{free_port()}/")]
+        listen = [(r"\b(wss?)://(0\.0\.0\.0|\[::\]|10\.0\.0\.5|127\.0\.0\.1):\d+/",
+                   lambda m: f"{m.group(1)}://127.0.0.1:{free_port()}/")]
         dial = [(rf"wss://({name})(:443)?/", rf"wss://\1:{self.port}/"),
                 (r"wss://\.\.\.", f"wss://{NAMES[0]}:{self.port}/tunnel"),
                 (r"proxy://127\.0\.0\.1:1080", lambda m: f"proxy://127.0.0.1:{self.proxy}"),
-                (r"(127\.0\.0\.1):(2222|5432)/(ssh\.internal|db\.internal|10\.0\.0\.5):\d+",
-                 lambda m: f"127.0.0.1:{free_port()}/127.0.0.1:{self.origin.port}")]
+                (r"127\.0\.0\.1:(2222|5432|8000)/", lambda m: f"127.0.0.1:{free_port()}/"),
+                (r"/(ssh\.internal|db\.internal|10\.0\.0\.5):\d+", f"/127.0.0.1:{self.origin.port}")]
         return (listen if server_side else dial) + [
+            (r"unix:/run/(\w+\.sock)", rf"unix:{self.sockets}/\1"),
+            (r"@10\.0\.0\.7:1080$", f"@127.0.0.1:{self.proxy}"),
             (r"https://(RESOLVER|203\.0\.113\.5)/dns-query", doh),
             (r"^203\.0\.113\.5$", "127.0.0.1"),
             (r"^(198\.51\.100\.7,198\.51\.100\.8|104\.16\.1\.1,104\.16\.2\.2)$", "127.0.0.1,127.0.0.2"),
@@ -148,33 +181,51 @@ def is_server(command):
     return any(word.startswith(("ws://", "wss://")) and command[at] == "-l" for at, word in enumerate(command[1:]))
 
 
+def connect(address):
+    """To an address as the program logs it: ip:port, or unix:/path."""
+    if address.startswith("unix:"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(15 * SLOWNESS)
+        sock.connect(address.removeprefix("unix:"))
+        return sock
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), 15 * SLOWNESS)
+
+
 def run_server(world, command):
     """It listens, upgrades whoever has the token, and answers a Ping."""
     env, state = world.environment(command)
     words = world.put_in(command[1:], server_side=True)
     process = world.lab.start("example", world.lab.binary, *words, env=env)
     process.wait_log(r"listening on")
-    scheme, port, path = re.match(r"(wss?)://127\.0\.0\.1:(\d+)(/.*)", words[words.index("-l") + 1]).groups()
-    if scheme == "ws":
-        with socket.create_connection(("127.0.0.1", int(port)), 15 * SLOWNESS) as sock:
-            sock.sendall(ws.upgrade_head(path, TOKEN).replace("\n", "\r\n").encode())
-            assert ws.read_head(sock)[0].split()[1] == "101"
-    else:
+    scheme, address, path = re.match(r"(wss?)://(unix:[^:]+|127\.0\.0\.1:\d+):?(/.*)",
+                                     words[words.index("-l") + 1]).groups()
+    sock = connect(address)
+    if scheme == "wss":
         made = state / "cert.pem"
         if "-state" in words:
             made = pathlib.Path(words[words.index("-state") + 1]) / "cert.pem"
-        trust = made if made.exists() else world.lab.pki.ca
-        # A made certificate is for the names of the command, and for the addresses it listens on.
-        context = ssl.create_default_context(cafile=str(trust))
+        context = ssl.create_default_context(cafile=str(made if made.exists() else world.lab.pki.ca))
+        # A made certificate is for the names of the command, if it has any.
         context.check_hostname = "-name" in words
         name = words[words.index("-name") + 1].split(",")[0] if "-name" in words else None
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), 15 * SLOWNESS),
-                                 server_hostname=name) as sock:
-            sock.sendall(ws.upgrade_head(path, TOKEN).replace("\n", "\r\n").encode())
-            assert ws.read_head(sock)[0].split()[1] == "101"
-            sock.sendall(ws.frame(ws.PING, b"example"))
-            assert apps.receive_exactly(sock, 9) == b"\x8a\x07example"
+        sock = context.wrap_socket(sock, server_hostname=name)
+    with sock:
+        sock.sendall(ws.upgrade_head(path, TOKEN).replace("\n", "\r\n").encode())
+        assert ws.read_head(sock)[0].split()[1] == "101"
+        sock.sendall(ws.frame(ws.PING, b"example"))
+        assert apps.receive_exactly(sock, 9) == b"\x8a\x07example"
     assert process.stop() == 0
+
+
+def through_proxy(address, port):
+    """A connection to a port of loopback through the SOCKS5 proxy at an address."""
+    sock = connect(address)
+    sock.sendall(b"\x05\x01\x00")
+    assert apps.receive_exactly(sock, 2) == b"\x05\x00"
+    sock.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + port.to_bytes(2, "big"))
+    assert apps.receive_exactly(sock, 10)[:2] == b"\x05\x00"
+    return sock
 
 
 def run_client(world, command):
@@ -183,16 +234,9 @@ def run_client(world, command):
     words = world.put_in(command[1:], server_side=False)
     process = world.lab.start("example", world.lab.binary, *words, env=env)
     process.wait_log(r"channel \d+ up: .*ECH accepted")
-    listening = process.wait_log(r"listening on (\S+)")
-    assert listening
-    for match in listening:
-        kind, address = match.group(1).split("://")
-        port = int(re.search(r":(\d+)", address).group(1))
-        if kind == "proxy":
-            sock = apps.socks5(port, "127.0.0.1", world.origin.port)
-        else:
-            sock = socket.create_connection(("127.0.0.1", port), 15 * SLOWNESS)
-        with sock:
+    for match in process.wait_log(r"listening on (proxy|tcp)://(unix:[^:\s]+|[\d.]+:\d+)"):
+        kind, address = match.groups()
+        with through_proxy(address, world.origin.port) if kind == "proxy" else connect(address) as sock:
             sock.sendall(b"through")
             assert apps.receive_exactly(sock, 7) == b"through"
     assert process.stop() == 0
@@ -219,23 +263,34 @@ class Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def run_curl(world, command):
-    """Fetches a page over HTTPS through a client."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(world.cert, world.key)
+@contextlib.contextmanager
+def page_origin(context=None):
+    """A web server on loopback, by TLS with a context; its port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as origin:
-        origin.socket = context.wrap_socket(origin.socket, server_side=True)
+        if context:
+            origin.socket = context.wrap_socket(origin.socket, server_side=True)
         thread = threading.Thread(target=origin.serve_forever, daemon=True)
         thread.start()
-        client, port = start_proxy(world)
-        words = [re.sub(r"127\.0\.0\.1:1080", f"127.0.0.1:{port}", word) for word in command]
-        words = [re.sub(r"^https?://example\.org/", f"https://localhost:{origin.server_address[1]}/", word)
-                 for word in words]
-        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        result = subprocess.run([*words, "--silent", "--show-error"], env={**clean, "CURL_CA_BUNDLE": str(world.lab.pki.ca)},
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30 * SLOWNESS, check=False)
+        yield origin.server_address[1]
         origin.shutdown()
         thread.join()
+
+
+def run_curl(world, command):
+    """Fetches a page through a client, by the scheme of the example."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(world.cert, world.key)
+    client, proxy = start_proxy(world)
+    with page_origin() as plain, page_origin(context) as secure:
+        ports = {"http": plain, "https": secure}
+        words = [re.sub(r"127\.0\.0\.1:1080", f"127.0.0.1:{proxy}", word) for word in command]
+        words = [re.sub(r"^(https?)://example\.org/", lambda m: f"{m.group(1)}://localhost:{ports[m.group(1)]}/", word)
+                 for word in words]
+        assert words != command and any("//localhost" in word for word in words), "an address nobody put in"
+        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        result = subprocess.run([*words, "--silent", "--show-error"],
+                                env={**clean, "CURL_CA_BUNDLE": str(world.lab.pki.ca)}, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, timeout=30 * SLOWNESS, check=False)
     assert result.returncode == 0 and result.stdout == b"the page\n", result
     assert client.stop() == 0
 
@@ -286,15 +341,15 @@ def run_all(world, commands):
 @pytest.mark.one_backend
 def test_examples_of_readme(lab):
     readme = ROOT / "README.md"
-    world = World(lab)
+    commands = commands_in_readme(readme)
+    assert len(commands) > 10
+    world = World(lab, commands)
     for name, text in files_in_readme(readme).items():
         for pattern, value in world.substitutions(server_side=False):
             text = re.sub(pattern, value, text)
         world.files[name] = lab.path(name)
         world.files[name].write_text(text)
         world.files[name].chmod(0o600)
-    commands = commands_in_readme(readme)
-    assert len(commands) > 10
     run_all(world, commands)
 
 
@@ -306,7 +361,7 @@ def test_examples_of_help(lab):
     block = "\n".join(line[4:] for line in examples.splitlines() if line.startswith("    "))
     commands = commands_of(block)
     assert len(commands) >= 5 and all(command[0] == "ech-tunnel" for command in commands)
-    run_all(World(lab), commands)
+    run_all(World(lab, commands), commands)
 
 
 def test_both_readmes_show_the_same_commands():
