@@ -42,7 +42,8 @@ proto::MaskKey WebSocket::NextMask() {
   return key;
 }
 
-void WebSocket::SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload) {
+void WebSocket::SendFrame(proto::Opcode opcode, bool fin, std::span<const uint8_t> head,
+                          std::span<const uint8_t> payload) {
   if (stream_ == nullptr || close_sent_) return;
   const size_t total = head.size() + payload.size();
   TUNNEL_CHECK(total <= kMaxSendBytes);
@@ -50,7 +51,7 @@ void WebSocket::SendMessage(proto::Opcode opcode, std::span<const uint8_t> head,
   // One block, but for the largest datagrams: their ends go into another.
   core::Slice block =
       reactor_.buffers().Allocate(std::min(total + proto::kMaxFrameHeaderBytes, core::BufferPool::kMaxBlockBytes));
-  const size_t header = proto::EncodeFrameHeader(block.bytes(), options_.role, opcode, true, total, key);
+  const size_t header = proto::EncodeFrameHeader(block.bytes(), options_.role, opcode, fin, total, key);
   const size_t first = std::min(payload.size(), block.size() - header - head.size());
   CopyOut(block.data() + header, head, key, 0);
   CopyOut(block.data() + header + head.size(), payload.first(first), key, head.size());

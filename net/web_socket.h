@@ -45,7 +45,14 @@ class WebSocket final : ByteStream::Handler {
   void Start(Handler* handler, core::Slice received);
 
   // Sends one message made of `head` (which fits a block) and `payload`, together at most kMaxSendBytes, copied.
-  void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload);
+  void SendMessage(proto::Opcode opcode, std::span<const uint8_t> head, std::span<const uint8_t> payload) {
+    SendFrame(opcode, true, head, payload);
+  }
+  // Sends one fragment of a message (at most kMaxSendBytes), copied. The first names text or binary, the others are
+  // kContinuation, and no other message may be sent before the one with `fin`.
+  void SendFragment(proto::Opcode opcode, bool fin, std::span<const uint8_t> payload) {
+    SendFrame(opcode, fin, {}, payload);
+  }
   [[nodiscard]] bool writable() const { return stream_ != nullptr && stream_->writable(); }
 
   // Counted: receiving goes on when every pause was resumed. While paused the peer is not taken for dead.
@@ -69,6 +76,7 @@ class WebSocket final : ByteStream::Handler {
 
   // Copies a part of a message that begins at `offset` of it, masked in the same pass where that is our role.
   void CopyOut(uint8_t* out, std::span<const uint8_t> bytes, const proto::MaskKey& key, size_t offset) const;
+  void SendFrame(proto::Opcode opcode, bool fin, std::span<const uint8_t> head, std::span<const uint8_t> payload);
   void SendControl(proto::Opcode opcode, std::span<const uint8_t> payload);
   void SendClose(uint16_t code, std::string_view reason);
   // Ends the connection, having sent what is queued, and tells the handler.

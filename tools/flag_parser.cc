@@ -106,7 +106,7 @@ absl::StatusOr<std::vector<GivenFlag>> SplitArguments(std::span<const std::strin
     const size_t equals = text.find('=');
     previous = spec;
 
-    GivenFlag flag{.spec = spec, .value = {}, .source = fmt::format("-{}", spec->name)};
+    GivenFlag flag{.spec = spec, .value = {}, .source = fmt::format("-{}", spec->name), .origin = "command line"};
     if (equals != std::string_view::npos) {
       flag.value = std::string(text.substr(equals + 1));
     } else if (spec->boolean()) {

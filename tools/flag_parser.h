@@ -32,7 +32,8 @@ struct FlagSpec {
 struct GivenFlag {
   const FlagSpec* spec = nullptr;  // one of those given to SplitArguments
   std::string value;
-  std::string source;  // "-token" or "ECH_TUNNEL_TOKEN": what a message about it begins with
+  std::string source;  // "-token", "ECH_TUNNEL_TOKEN" or "tunnel.toml:3: token": what a message about it begins with
+  std::string origin;  // where it stands, in words: "command line", "environment", "tunnel.toml:3"
 };
 
 // Cuts `args` (without the program's name) by `specs`, which must outlive the result. Fails with kInvalidArgument and

@@ -57,7 +57,31 @@ absl::Status SetDirectory(std::string_view value, std::string& path) {
   return absl::OkStatus();
 }
 
+// The token that stands alone in the file of `@/path`.
+absl::StatusOr<std::string> TokenInFile(std::string_view value, Draft& draft) {
+  const std::string path(value.substr(1));
+  absl::StatusOr<std::string> text = draft.surroundings.ReadFile(path);
+  if (!text.ok()) {
+    return InvalidArgument("{}: expected a file that can be read: {}", Quoted(value), MessageOf(text.status()));
+  }
+  if (text->ends_with('\n')) text->pop_back();
+  if (text->ends_with('\r')) text->pop_back();
+  if (draft.surroundings.IsWorldReadable(path)) {
+    draft.warnings.push_back(
+        fmt::format("{} holds the token and everyone on this host may read it: chmod 600 it", OneLine(path)));
+  }
+  return text;
+}
+
 absl::Status SetToken(std::string_view value, Draft& draft) {
+  std::string from_file;
+  // A relative name would make a difference to tokens that begin with @.
+  if (value.starts_with("@/")) {
+    absl::StatusOr<std::string> text = TokenInFile(value, draft);
+    if (!text.ok()) return text.status();
+    from_file = *std::move(text);
+    value = from_file;
+  }
   const bool visible = std::ranges::all_of(value, [](char c) { return c > 0x20 && c < 0x7f; });
   if (value.empty() || value.size() > kTokenLimitBytes || !visible) {
     return InvalidArgument("(not shown): expected 1 to {} visible ASCII characters without spaces{}", kTokenLimitBytes,
@@ -219,7 +243,8 @@ const Flag kFlags[] = {
      .set = [](std::string_view value, Draft& draft) { return ParseForwardTo(value, draft.config); }},
     {.spec = {.name = "token", .argument = "TEXT", .secrecy = Secrecy::kSecret},
      .default_text = "none",
-     .help = "The secret that client and server share. In the environment others cannot see it.",
+     .help = "The secret that client and server share; @/path takes it from a file. In the environment, in a file of "
+             "its own or in that of -config others cannot see it.",
      .set = SetToken},
     {.spec = {.name = "state", .argument = "DIR"},
      .default_text = "$STATE_DIRECTORY, else $XDG_STATE_HOME/ech-tunnel, else ~/.local/state/ech-tunnel",
@@ -410,6 +435,18 @@ const Flag kFlags[] = {
      .default_text = "text",
      .help = "How log lines on standard error look.",
      .set = SetLogFormat},
+    {.spec = {.name = kConfigFlag, .argument = "FILE"},
+     .side = Side::kProcess,
+     .default_text = "none",
+     .help =
+         "A file that says what flags say: TOML, or JSON with the flags' names or the forks' keys (listen, forward, "
+         "connections). Flags and the environment beat it.",
+     .set = [](std::string_view value,
+               Draft& /*draft*/) { return NotEmpty(value, "the name of a TOML or JSON file"); }},
+    {.spec = {.name = kCheckConfigFlag},
+     .side = Side::kProcess,
+     .help = "Check the configuration and the files it names, print it as TOML without its secrets, and exit: 0, or 2 "
+             "with one line that says what is wrong."},
     {.spec = {.name = "h", .repeatable = true}, .side = Side::kProcess, .help = "Print this and exit."},
     {.spec = {.name = "help", .repeatable = true}, .side = Side::kProcess, .help = "The same as -h."},
     {.spec = {.name = "version", .repeatable = true},
@@ -420,5 +457,7 @@ const Flag kFlags[] = {
 }  // namespace
 
 std::span<const Flag> FlagTable() { return kFlags; }
+
+bool InFile(const Flag& flag) { return flag.set != nullptr && flag.spec.name != kConfigFlag; }
 
 }  // namespace tunnel::tools

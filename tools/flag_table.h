@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/status.h"
 #include "net/config.h"
@@ -12,6 +13,10 @@
 #include "tools/surroundings.h"
 
 namespace tunnel::tools {
+
+// The flags that the command line itself looks for.
+inline constexpr std::string_view kConfigFlag = "config";
+inline constexpr std::string_view kCheckConfigFlag = "check-config";
 
 // Which end of the tunnel a flag is for.
 enum class Side { kBoth, kClient, kServer, kProcess };
@@ -22,8 +27,9 @@ struct Draft {
 
   const Surroundings& surroundings;
   net::Config config;
-  bool ech_of_server = false;  // -ech auto
-  // The flags that were given, by name, and where: "-n" or "ECH_TUNNEL_N".
+  bool ech_of_server = false;         // -ech auto
+  std::vector<std::string> warnings;  // for the log: allowed, but worth a second thought
+  // The flags that were given, by name, and where: "-n", "ECH_TUNNEL_N" or "tunnel.toml:3: n".
   std::map<std::string_view, std::string> given;
 
   [[nodiscard]] bool Has(std::string_view flag) const { return given.contains(flag); }
@@ -38,6 +44,9 @@ struct Flag {
   std::string_view help;
   absl::Status (*set)(std::string_view value, Draft& draft) = nullptr;
 };
+
+// Whether the flag may stand in a configuration file: it is a setting, and does not name the file itself.
+[[nodiscard]] bool InFile(const Flag& flag);
 
 // In the order of -h.
 [[nodiscard]] std::span<const Flag> FlagTable();

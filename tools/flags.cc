@@ -1,10 +1,12 @@
 #include "tools/flags.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 
 #include "core/check.h"
 #include "ech/config_list.h"
+#include "tools/config_file.h"
 #include "tools/flag_parser.h"
 #include "tools/flag_table.h"
 #include "tools/flag_values.h"
@@ -13,6 +15,7 @@ namespace tunnel::tools {
 namespace {
 
 constexpr std::string_view kVariablePrefix = "ECH_TUNNEL_";
+constexpr std::string_view kEnvironment = "environment";
 constexpr std::string_view kDefaultDoh = "https://dns.alidns.com/dns-query";
 constexpr std::string_view kDefaultEchName = "cloudflare-ech.com";
 
@@ -60,18 +63,70 @@ absl::Status AddVariables(const Surroundings& surroundings, std::vector<GivenFla
     if (flag.spec.boolean()) {
       absl::StatusOr<std::string> boolean = ParseBoolean(*value);
       if (!boolean.ok()) return InvalidArgument("{} {}", name, MessageOf(boolean.status()));
-      added.push_back({.spec = &flag.spec, .value = *std::move(boolean), .source = name});
+      added.push_back(
+          {.spec = &flag.spec, .value = *std::move(boolean), .source = name, .origin = std::string(kEnvironment)});
     } else if (flag.spec.repeatable) {
       // What is repeated on a command line is separated by white space here.
       for (std::string& word : Words(*value)) {
-        added.push_back({.spec = &flag.spec, .value = std::move(word), .source = name});
+        added.push_back(
+            {.spec = &flag.spec, .value = std::move(word), .source = name, .origin = std::string(kEnvironment)});
       }
     } else {
-      added.push_back({.spec = &flag.spec, .value = *value, .source = name});
+      added.push_back({.spec = &flag.spec, .value = *value, .source = name, .origin = std::string(kEnvironment)});
     }
   }
   std::ranges::move(added, std::back_inserter(given));
   return absl::OkStatus();
+}
+
+const GivenFlag* FindGiven(const std::vector<GivenFlag>& given, std::string_view name) {
+  const auto found = std::ranges::find_if(given, [&](const GivenFlag& flag) { return flag.spec->name == name; });
+  return found == given.end() ? nullptr : &*found;
+}
+
+// Appends to `given` what the file of -config says of flags that are not among them.
+absl::Status AddFile(const Surroundings& surroundings, std::vector<GivenFlag>& given,
+                     std::vector<std::string>& warnings) {
+  const GivenFlag* const config = FindGiven(given, kConfigFlag);
+  if (config == nullptr) return absl::OkStatus();
+  const std::string path = config->value;
+  const absl::StatusOr<std::string> text = surroundings.ReadFile(path);
+  if (!text.ok()) {
+    return InvalidArgument("{} {}: expected a TOML or JSON file that can be read: {}", config->source, Quoted(path),
+                           MessageOf(text.status()));
+  }
+  std::vector<const FlagSpec*> specs;
+  for (const Flag& flag : FlagTable()) {
+    if (InFile(flag)) specs.push_back(&flag.spec);
+  }
+  absl::StatusOr<std::vector<GivenFlag>> said = ParseConfigFile(*text, path, specs);
+  if (!said.ok()) return said.status();
+  if (std::ranges::any_of(*said, HoldsSecret) && surroundings.IsWorldReadable(path)) {
+    warnings.push_back(
+        fmt::format("{} holds a secret and everyone on this host may read it: chmod 600 it, or put the "
+                    "token into a file of its own (token = \"@/path\")",
+                    OneLine(path)));
+  }
+  const size_t stronger = given.size();
+  for (GivenFlag& flag : *said) {
+    const auto end = given.begin() + static_cast<std::ptrdiff_t>(stronger);
+    if (std::none_of(given.begin(), end, [&](const GivenFlag& g) { return g.spec == flag.spec; })) {
+      given.push_back(std::move(flag));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A secret that is the mask of -check-config has not been put back.
+void WarnOfMasks(const std::vector<GivenFlag>& given, std::vector<std::string>& warnings) {
+  for (const GivenFlag& flag : given) {
+    const bool mask = flag.spec->secrecy == Secrecy::kSecret ? flag.value == kSecretMask
+                                                             : flag.value.find("://***:***@") != std::string::npos;
+    if (mask) {
+      warnings.push_back(fmt::format("{} is {}, which -check-config prints in a secret's place: put the secret there",
+                                     flag.source, kSecretMask));
+    }
+  }
 }
 
 // Variables of our prefix that are no flag's. Not an error: orchestrators set some of their own after a service's name.
@@ -243,10 +298,15 @@ absl::StatusOr<CommandLine> Parse(std::span<const std::string> args, const Surro
   CommandLine result;
   for (const GivenFlag& flag : *given) {
     if (FlagOf(*flag.spec).set != nullptr || flag.value != "true") continue;
+    if (flag.spec->name == kCheckConfigFlag) {
+      result.action = Action::kCheckConfig;
+      continue;
+    }
     result.action = flag.spec->name == "version" ? Action::kVersion : Action::kHelp;
     return result;
   }
   TUNNEL_RETURN_IF_ERROR(AddVariables(surroundings, *given));
+  TUNNEL_RETURN_IF_ERROR(AddFile(surroundings, *given, result.warnings));
 
   Draft draft(surroundings);
   draft.config.state_directory = DefaultStateDirectory(surroundings);
@@ -261,9 +321,12 @@ absl::StatusOr<CommandLine> Parse(std::span<const std::string> args, const Surro
   TUNNEL_RETURN_IF_ERROR(CheckListeners(draft));
   TUNNEL_RETURN_IF_ERROR(CheckSides(draft));
   TUNNEL_RETURN_IF_ERROR(draft.config.is_server() ? FinishServer(draft) : FinishClient(draft));
+  std::ranges::move(draft.warnings, std::back_inserter(result.warnings));
+  WarnOfMasks(*given, result.warnings);
   Warn(draft.config, result.warnings);
   WarnOfVariables(surroundings, result.warnings);
   result.config = std::move(draft.config);
+  result.settings = *std::move(given);
   return result;
 }
 

@@ -1,6 +1,7 @@
 // The command line of the tunnel itself: flags and environment to a checked net::Config.
 //
-// The environment (ECH_TUNNEL_TOKEN for -token and so on) beats the defaults, the command line beats the environment.
+// The command line beats the environment (ECH_TUNNEL_TOKEN for -token and so on), which beats the file that -config
+// names, which beats the defaults; what one of them says of a flag replaces all that the next says of it.
 #pragma once
 
 #include <span>
@@ -10,15 +11,20 @@
 
 #include "core/status.h"
 #include "net/config.h"
+#include "tools/flag_parser.h"
 #include "tools/surroundings.h"
 
 namespace tunnel::tools {
 
-enum class Action { kRun, kHelp, kVersion };
+enum class Action { kRun, kCheckConfig, kHelp, kVersion };
+
+// What stands for a secret where a configuration is shown.
+inline constexpr std::string_view kSecretMask = "***";
 
 struct CommandLine {
   Action action = Action::kRun;
-  net::Config config;                 // kRun: complete and consistent
+  net::Config config;                 // kRun, kCheckConfig: complete and consistent
+  std::vector<GivenFlag> settings;    // what it was made of: the flags given, wherever they were
   std::vector<std::string> warnings;  // for the log: allowed, but worth a second thought
 };
 
@@ -35,6 +41,10 @@ struct CommandLine {
 
 // The command lines that -h shows, as arguments; the tests hold them to what they promise.
 [[nodiscard]] std::vector<std::vector<std::string>> HelpExamples();
+
+// The configuration in effect as a file for -config that gives it again, but for its secrets, which are masked. Where
+// each value came from is in comments, and so are the defaults and `notes`, a line each.
+[[nodiscard]] std::string EffectiveToml(const CommandLine& command, std::span<const std::string> notes);
 
 // The configuration in effect as one line for the log. Tokens and passwords are masked.
 [[nodiscard]] std::string DescribeConfig(const net::Config& config);

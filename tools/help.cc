@@ -134,8 +134,15 @@ std::string HelpText() {
   AppendWrapped(
       fmt::format("Every flag may come as a variable: {} for -token, {} for -ech-config, and so on; true or false for "
                   "flags without a value, several values of -l with spaces between. The command line beats the "
-                  "environment, which beats the defaults. A variable that is empty says nothing.",
+                  "environment, which beats the file of -config, which beats the defaults. A variable that is empty "
+                  "says nothing.",
                   VariableOf("token"), VariableOf("ech-config")),
+      2, out);
+  out += "\nConfiguration file\n";
+  AppendWrapped(
+      "TOML, a key for every flag without its dash: token = \"@/etc/ech-tunnel/token\", n = 4, fallback = true, l = "
+      "[\"proxy://127.0.0.1:1080\", \"tcp://127.0.0.1:2222/host:22\"]. -check-config prints what is in effect in "
+      "that form.",
       2, out);
   out += "\nSignals\n";
   AppendWrapped(

@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "core/process.h"
+#include "net/check_files.h"
 #include "net/run.h"
 #include "tools/flags.h"
 #include "tools/surroundings.h"
@@ -61,6 +62,10 @@ int Main(const std::vector<std::string>& args) {
       return Print(HelpText());
     case Action::kVersion:
       return Print(VersionText());
+    case Action::kCheckConfig: {
+      const absl::StatusOr<std::vector<std::string>> notes = net::CheckFiles(command->config);
+      return notes.ok() ? Print(EffectiveToml(*command, *notes)) : Complain(notes.status());
+    }
     case Action::kRun:
       break;
   }

@@ -44,6 +44,11 @@ absl::Status SystemSurroundings::CheckReadable(const std::string& path) const {
   return absl::OkStatus();
 }
 
+bool SystemSurroundings::IsWorldReadable(const std::string& path) const {
+  struct stat info = {};
+  return stat(path.c_str(), &info) == 0 && (info.st_mode & S_IROTH) != 0;
+}
+
 bool SystemSurroundings::HasCongestionControl(const std::string& name) const {
   // Asking loads the module where we may, which reading the list of those available would not.
   const int socket_descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

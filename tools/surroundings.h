@@ -23,6 +23,8 @@ class Surroundings {
   [[nodiscard]] virtual absl::StatusOr<std::string> ReadFile(const std::string& path) const = 0;
   // Whether ReadFile would get at it; the reason if not.
   [[nodiscard]] virtual absl::Status CheckReadable(const std::string& path) const = 0;
+  // Whether users who are neither the file's owner nor of its group may read it.
+  [[nodiscard]] virtual bool IsWorldReadable(const std::string& path) const = 0;
   [[nodiscard]] virtual bool HasCongestionControl(const std::string& name) const = 0;
 };
 
@@ -36,6 +38,7 @@ class SystemSurroundings final : public Surroundings {
   [[nodiscard]] std::string HostName() const override;
   [[nodiscard]] absl::StatusOr<std::string> ReadFile(const std::string& path) const override;
   [[nodiscard]] absl::Status CheckReadable(const std::string& path) const override;
+  [[nodiscard]] bool IsWorldReadable(const std::string& path) const override;
   [[nodiscard]] bool HasCongestionControl(const std::string& name) const override;
 
  private:

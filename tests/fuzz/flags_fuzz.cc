@@ -31,6 +31,7 @@ class FuzzSurroundings final : public tunnel::tools::Surroundings {
   [[nodiscard]] absl::Status CheckReadable(const std::string& path) const override {
     return path.ends_with(".pem") ? absl::OkStatus() : tunnel::NotFound("none");
   }
+  [[nodiscard]] bool IsWorldReadable(const std::string& /*path*/) const override { return false; }
   [[nodiscard]] bool HasCongestionControl(const std::string& name) const override { return name == "cubic"; }
 
   std::map<std::string, std::string> variable = {{"HOME", "/home/u"}};

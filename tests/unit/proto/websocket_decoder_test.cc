@@ -259,6 +259,26 @@ TEST_P(Rfc6455, Utf8OfText) {
   Run(rows);
 }
 
+// Section 5.6: a text may be cut into fragments anywhere, also within a character, and control frames may come there.
+TEST_P(Rfc6455, Utf8CutAtEveryByte) {
+  const std::string text = "k\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80.";
+  for (size_t first = 0; first <= text.size(); ++first) {
+    for (size_t second = first; second <= text.size(); ++second) {
+      SCOPED_TRACE(fmt::format("cut at {} and {}", first, second));
+      const std::string stream =
+          Frame(GetParam(), kText, text.substr(0, first)) + Frame(GetParam(), kFin | kPing, "\xF0\x9F") +
+          Frame(GetParam(), 0, text.substr(first, second - first)) + Frame(GetParam(), kFin, text.substr(second));
+      Expect(stream, {.role = GetParam()}, "ping(\xF0\x9F);T(" + text + ");");
+    }
+  }
+  // The same cuts of a text that ends within its last character.
+  const std::string cut = "a\xF0\x9F\x98";
+  for (size_t at = 0; at <= cut.size(); ++at) {
+    Expect(Frame(GetParam(), kText, cut.substr(0, at)) + Frame(GetParam(), kFin, cut.substr(at)), {.role = GetParam()},
+           "error 1007;");
+  }
+}
+
 TEST_P(Rfc6455, LegacyPeersSendBytesAsText) {
   const Row rows[] = {
       {"raw bytes", [](Role r) { return Frame(r, kFin | kText, "\xFF\xC0\x80"); }, "T(\xFF\xC0\x80);"},

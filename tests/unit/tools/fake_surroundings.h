@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "tools/surroundings.h"
@@ -20,12 +21,14 @@ class FakeSurroundings final : public Surroundings {
   [[nodiscard]] absl::Status CheckReadable(const std::string& path) const override {
     return files.contains(path) ? absl::OkStatus() : NotFound("No such file or directory");
   }
+  [[nodiscard]] bool IsWorldReadable(const std::string& path) const override { return world_readable.contains(path); }
   [[nodiscard]] bool HasCongestionControl(const std::string& name) const override {
     return name == "cubic" || name == "bbr";
   }
 
   std::map<std::string, std::string> variable = {{"HOME", "/home/u"}};
   std::map<std::string, std::string> files = {{"cert.pem", "c"}, {"key.pem", "k"}, {"ca.pem", "a"}};
+  std::set<std::string> world_readable;
   std::string host_name = "Gateway.Example.org";
 };
 
