@@ -37,12 +37,13 @@ def parse(argv):
     parser.add_argument("--seconds", type=float, help="the length of a run (default 2)")
     parser.add_argument("--rounds", type=int, help="runs of each chain in each measure (default 5)")
     parser.add_argument("--minutes", type=float, 
-                        help="there are fewer rounds when they would take longer (default 27; with --quick 4)")
+                        help="there are fewer rounds where they would take longer (default 27; with --quick 4)")
     parser.add_argument("--only", metavar="CHAIN,...", help=f"of {', '.join(one.name for one in chains.ALL)}")
     parser.add_argument("--measures", metavar="MEASURE,...", help=f"of {', '.join(one.name for one in measures.ALL)}")
     parser.add_argument("--channels", type=int, default=3, help="of ech-tunnel's client (default 3)")
     parser.add_argument("--client-cores", metavar="N,...", help="for the application and the client")
-    parser.add_argument("--server-cores", metavar="N,...", help="for the server and the target (default: one core each)")
+    parser.add_argument("--server-cores", metavar="N,...", 
+                        help="for the server and the target (default: one core each)")
     parser.add_argument("--build-dir", type=pathlib.Path, metavar="DIR",
                         help="take ech-tunnel and the load generator from there and build nothing (default: "
                              "build/release, brought up to date)")

@@ -26,7 +26,8 @@ def to_json(report):
         rows.append({"measure": row.measure, "chain": row.chain, "failure": row.failure, "figures": figures, **cost,
                      "cpu_seconds": [sample.cpu_seconds for sample in row.samples],
                      "peak_memory_mib": row.peak_memory_mib})
-    return {"format": 1, "command": report["command"], "source": report["source"], "machine": report["machine"], "settings": report["settings"],
+    return {"format": 1, "command": report["command"], "source": report["source"],
+            "machine": report["machine"], "settings": report["settings"],
             "reference": report["reference"], "chains": report["versions"], "not_installed": report["not_installed"],
             "measures": {name: measure.title for name, measure in report["measures"].items()}, "rows": rows}
 
@@ -40,8 +41,8 @@ def to_markdown(report):
         f"{machine['system']}; load average before the run {machine['load_average_at_start']}",
         f"- every socket {machine['tcp_congestion_control']}; application and client on core "
         f"{_cores(settings['client_cores'])}, server and target on core {_cores(settings['server_cores'])}; "
-        f"at most {settings['rounds']} interleaved rounds of {settings['seconds']:g} s; {settings['channels']} channels where "
-        "streams are multiplexed",
+        f"at most {settings['rounds']} interleaved rounds of {settings['seconds']:g} s; {settings['channels']} channels "
+        "where streams are multiplexed",
     ]
     lines += [f"- {report['titles'][name]}: {version}" for name, version in report["versions"].items() if version]
     lines += [f"- {report['titles'][name]}: not installed" for name in report["not_installed"]]

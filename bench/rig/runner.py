@@ -15,7 +15,8 @@ GRACE_SECONDS = 90   # the load generator's own limits are below it
 
 class Runner:
     def __init__(self, setting, load_generator, seconds, rounds, congestion_control, deadline, say):
-        """`deadline`: by time.monotonic(), when runs that have not begun are given up. `say` is told of each run."""
+        """`deadline`: by time.monotonic(); a measure that cannot even have its first round by then fails. `say` is told
+        of each run."""
         self._setting, self._load_generator = setting, load_generator
         self._seconds, self._rounds = seconds, rounds
         self._congestion_control, self._deadline, self._say = congestion_control, deadline, say
@@ -46,11 +47,13 @@ class Runner:
                 running.append((chain, row))
             for number in range(self._rounds):
                 if number and time.monotonic() > enough:
-                    self._say(f"{measure.name:<17} {number} rounds instead of {self._rounds}: its share of the time is up")
+                    self._say(f"{measure.name:<17} {number} rounds, not {self._rounds}: its share of the time is up")
                     break
                 for chain, row in running:
                     if not row.failure:
                         with self._failures_of(row):
+                            if not number and time.monotonic() > self._deadline:
+                                raise Failure("the time for the whole run is up (--minutes)")
                             row.samples.append(self._run(measure, chain, target))
                             self._tell(measure, row, number)
             for chain, row in running:
@@ -100,8 +103,6 @@ class Runner:
             raise Failure(f"sockets use {', '.join(sorted(seen))} and not {self._congestion_control}")
 
     def _run(self, measure, chain, target):
-        if time.monotonic() > self._deadline:
-            raise Failure("the time for the whole run is up (--minutes)")
         processes = [*chain.processes, target]
         before = {process.role: process.cpu_seconds() for process in processes}
         with self._started(measure.arguments(chain), self._seconds) as child:
