@@ -6,7 +6,6 @@
 //   load_generator requests --port N [--socks-target N] [--workers N] [--size BYTES] [--reuse] [--interval-us N]
 //                           [--seconds S]
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -112,11 +111,13 @@ int Bulk(Arguments arguments) {
     }
   }
   const BulkResult result = RunBulk(options);
+  std::string window;
+  for (const uint64_t bytes : result.window_bytes) window += fmt::format("{}{}", window.empty() ? "" : ", ", bytes);
   fmt::print(
       "{{\"duration_seconds\": {}, \"elapsed_seconds\": {}, \"total_bytes\": {}, \"window_bytes\": [{}], "
       "\"congestion_control\": \"{}\", \"cpu_seconds\": {}}}\n",
-      options.duration_ms / 1e3, result.elapsed_seconds, result.total_bytes, fmt::join(result.window_bytes, ", "),
-      result.congestion_control, CpuSeconds());
+      options.duration_ms / 1e3, result.elapsed_seconds, result.total_bytes, window, result.congestion_control,
+      CpuSeconds());
   return 0;
 }
 
