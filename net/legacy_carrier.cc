@@ -105,6 +105,7 @@ void LegacyCarrier::OnWritable() {
   batch.Append(waiting_);
   while (!batch.empty()) {
     if (!socket_.writable()) {
+      batch.Append(waiting_);
       waiting_.Append(batch);
       return;
     }
