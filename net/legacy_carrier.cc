@@ -210,13 +210,15 @@ void LegacyStream::OnHalfCloseTimer() {
 
 void LegacyStream::CloseAfterSend(core::Duration limit) {
   (void)limit;  // what was sent is in the channel's queue, ahead of the CLOSE
-  handler_ = nullptr;
-  Leave(true);
+  Abort();
 }
 
 void LegacyStream::Abort() {
-  handler_ = nullptr;
+  SetHandler(nullptr);
   Leave(true);
+  // A delivery may be due: it finds nothing.
+  parked_.clear();
+  parked_bytes_ = 0;
 }
 
 void LegacyStream::OnPayload(core::Slice piece) {
