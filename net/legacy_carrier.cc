@@ -277,7 +277,8 @@ void LegacyStream::DeliverParked() {
 void LegacyStream::DeliverOver() {
   if (!over_.has_value() || handler_ == nullptr) return;
   if (over_->ok() && !parked_.empty()) return;
-  std::exchange(handler_, nullptr)->OnDead(*std::exchange(over_, std::nullopt));
+  // It stays true for the handler that is set next.
+  std::exchange(handler_, nullptr)->OnDead(*over_);
 }
 
 }  // namespace tunnel::net
