@@ -203,6 +203,12 @@ void LegacyStream::FinishSend() {
 }
 
 void LegacyStream::OnHalfCloseTimer() {
+  // It is the target that must be silent, not we who do not listen.
+  const core::TimePoint listening = carrier_->socket().receiving_since();
+  if (!parked_.empty() || listening == core::kNever || reactor_.now() - listening < kLegacyHalfCloseLimit) {
+    half_close_timer_.SetAfter(kLegacyHalfCloseLimit);
+    return;
+  }
   Leave(true);
   over_ = absl::OkStatus();
   DeliverParked();

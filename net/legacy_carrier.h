@@ -80,7 +80,8 @@ class LegacyCarrier : public Carrier {
 // One connection id on one legacy channel, as a ByteStream.
 //
 // The protocol has no half-close. FinishSend() on the server sends CLOSE at once, as the original does; on the client
-// it does so when the target has been silent for kLegacyHalfCloseLimit, so that an answer still comes through.
+// it does so when the target has been silent for kLegacyHalfCloseLimit while the channel was read, so that an answer
+// still comes through.
 class LegacyStream final : public ByteStream, public core::ListLink<LegacyCarrier> {
  public:
   LegacyStream(LegacyCarrier& carrier, const proto::ConnectionId& id);
