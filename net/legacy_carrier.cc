@@ -233,9 +233,26 @@ void LegacyStream::OnPayload(core::Slice piece) {
     handler_->OnData(std::move(piece));
     return;
   }
-  parked_bytes_ += piece.size();
-  parked_.push_back(reactor_.buffers().ForHolding(std::move(piece)));
+  Park(std::move(piece));
   UpdateChannelPause();
+}
+
+void LegacyStream::Park(core::Slice piece) {
+  parked_bytes_ += piece.size();
+  core::BufferPool& pool = reactor_.buffers();
+  if (piece.size() >= core::kCoalesceBytes) {
+    parked_.push_back(pool.ForHolding(std::move(piece)));
+    return;
+  }
+  // Small pieces are joined: the bound is on bytes, and a peer that sends them one by one must not make it one on
+  // blocks.
+  const bool joins = !parked_.empty() && parked_.back().buffer()->owner == &pool &&
+                     parked_.back().buffer()->references == 1 && parked_.back().room() >= piece.size();
+  if (!joins) {
+    parked_.push_back(pool.Allocate(core::kCoalesceBytes));
+    parked_.back().Truncate(0);
+  }
+  parked_.back().Append(piece.bytes());
 }
 
 void LegacyStream::UpdateChannelPause() {

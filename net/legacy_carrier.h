@@ -110,6 +110,8 @@ class LegacyStream final : public ByteStream, public core::ListLink<LegacyCarrie
   void OnChannelWritable();
   void OnChannelDown(const absl::Status& reason);
 
+  // Keeps it for a handler that does not take it now.
+  void Park(core::Slice piece);
   // Tells the peer, leaves the table. What is parked stays.
   void Leave(bool tell_peer);
   void DeliverParked();
