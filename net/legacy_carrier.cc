@@ -48,6 +48,8 @@ void LegacyCarrier::Remove(LegacyStream& stream) {
   streams_.erase(stream.id());
 }
 
+void LegacyCarrier::Deliver(LegacyStream& stream, core::Slice piece) { stream.OnPayload(std::move(piece)); }
+
 void LegacyCarrier::OnMessageBegin(proto::Opcode opcode) { decoder_.Begin(opcode); }
 
 void LegacyCarrier::OnMessageData(core::Slice piece) {

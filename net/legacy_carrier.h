@@ -38,6 +38,8 @@ class LegacyCarrier : public Carrier {
   // Makes a stream of this id and owns its entry in the table; nullptr when there is one of that id or too many.
   [[nodiscard]] std::unique_ptr<LegacyStream> MakeStream(const proto::ConnectionId& id);
   [[nodiscard]] LegacyStream* Find(const proto::ConnectionId& id);
+  // Payload that came to `stream` in another message than DATA.
+  static void Deliver(LegacyStream& stream, core::Slice piece);
 
   // A message of a type that a stream does not handle by itself.
   virtual void OnHead(const proto::LegacyHead& head) = 0;
