@@ -1,12 +1,13 @@
 #include "ech/pem.h"
 
-#include <openssl/base64.h>
 #include <openssl/mem.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "ech/state_file.h"
+#include "proto/base64.h"
 
 namespace tunnel::ech {
 namespace {
@@ -87,7 +88,7 @@ absl::StatusOr<PemBlocks> ParsePem(std::string_view text) {
 }
 
 std::string EncodePem(std::string_view label, std::span<const uint8_t> bytes) {
-  std::string base64 = EncodeBase64(bytes);
+  std::string base64 = proto::Base64Encode(bytes);
   std::string out;
   // All at once: growing would leave copies of a private key in freed memory.
   out.reserve(base64.size() + base64.size() / kLineChars + 2 * label.size() + 48);
@@ -102,22 +103,10 @@ absl::StatusOr<std::vector<uint8_t>> DecodeBase64(std::string_view text) {
   std::string packed;
   packed.reserve(text.size());
   std::ranges::copy_if(text, std::back_inserter(packed), [](char c) { return !IsSpace(c); });
-  std::vector<uint8_t> out(packed.size() / 4 * 3);
-  size_t length = 0;
-  const bool ok = EVP_DecodeBase64(out.data(), &length, out.size(), reinterpret_cast<const uint8_t*>(packed.data()),
-                                   packed.size()) == 1;
+  std::optional<std::vector<uint8_t>> bytes = proto::Base64Decode(packed);
   WipeString(packed);
-  if (!ok) return InvalidArgument("not base64");
-  out.resize(length);
-  return out;
-}
-
-std::string EncodeBase64(std::span<const uint8_t> bytes) {
-  size_t limit = 0;
-  if (EVP_EncodedLength(&limit, bytes.size()) != 1) return {};
-  std::string out(limit, '\0');
-  out.resize(EVP_EncodeBlock(reinterpret_cast<uint8_t*>(out.data()), bytes.data(), bytes.size()));
-  return out;
+  if (!bytes.has_value()) return InvalidArgument("not base64");
+  return *std::move(bytes);
 }
 
 absl::StatusOr<std::vector<uint8_t>> ConfigListFromText(std::string_view text) {

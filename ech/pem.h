@@ -53,9 +53,8 @@ class PemBlocks {
 // One block in lines of 64 characters, each ended by \n.
 [[nodiscard]] std::string EncodePem(std::string_view label, std::span<const uint8_t> bytes);
 
-// Standard base64 with padding; spaces and line ends are passed over. The other direction puts out one line.
+// Base64 as proto/base64.h reads it, but that white space is passed over: text that a person or a file hands over.
 [[nodiscard]] absl::StatusOr<std::vector<uint8_t>> DecodeBase64(std::string_view text);
-[[nodiscard]] std::string EncodeBase64(std::span<const uint8_t> bytes);
 
 // An ECHConfigList as a person hands it over: base64, or PEM with exactly one ECHCONFIG block. Not validated further.
 [[nodiscard]] absl::StatusOr<std::vector<uint8_t>> ConfigListFromText(std::string_view text);

@@ -59,6 +59,8 @@ void ByteReader::OnEnd() {
 void ByteReader::OnDrained() { changed_.Set(); }
 
 void ByteReader::OnDead(absl::Status reason) {
+  // A stream without a half-close ends in order by this alone.
+  if (reason.ok()) ended_ = true;
   dead_ = std::move(reason);
   changed_.Set();
 }

@@ -40,19 +40,20 @@ core::Task<void> ClientChannel::Keep() {
     core::TaskContext& context = co_await CurrentTask();
     if (!context.interruption().ok()) break;
     if (dialled.ok()) {
-      back_off = kBackOffMin;
+      const core::TimePoint up_since = context_.reactor.now();
       const absl::Status waited = co_await down_.Wait();
       carrier_.reset();
       socket_.reset();
       if (!waited.ok()) break;
+      if (context_.reactor.now() - up_since >= kChannelHolds) back_off = kBackOffMin;
     }
     // Full jitter, so that clients that lost a server together do not come back together.
     const Duration delay = context_.reactor.RandomBelow(back_off);
     if (!dialled.ok()) {
       spdlog::warn("channel {}: dial failed: {}; next attempt in {} ms", number_, MessageOf(dialled),
                    core::ToMilliseconds(delay));
-      back_off = std::min(back_off * 2, kBackOffMax);
     }
+    back_off = std::min(back_off * 2, kBackOffMax);
     core::Sleep pause(delay);
     const absl::Status slept = co_await pause;
     if (!slept.ok()) break;

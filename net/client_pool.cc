@@ -47,7 +47,10 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
   std::vector<LegacyClient*> up = Up();
   while (up.empty()) {
     const absl::Status waited = co_await some_up_.Wait();
-    if (!waited.ok()) co_return Annotate(waited, "no channel to the server is up");
+    if (!waited.ok()) {
+      reactor_.counters().streams_failed.Add();
+      co_return Annotate(waited, "no channel to the server is up");
+    }
     up = Up();
     if (up.empty()) some_up_.Reset();
   }

@@ -48,6 +48,8 @@ void LegacyCarrier::Remove(LegacyStream& stream) {
   streams_.erase(stream.id());
 }
 
+void LegacyCarrier::Deliver(LegacyStream& stream, core::Slice piece) { stream.OnPayload(std::move(piece)); }
+
 void LegacyCarrier::OnMessageBegin(proto::Opcode opcode) { decoder_.Begin(opcode); }
 
 void LegacyCarrier::OnMessageData(core::Slice piece) {
@@ -105,6 +107,7 @@ void LegacyCarrier::OnWritable() {
   batch.Append(waiting_);
   while (!batch.empty()) {
     if (!socket_.writable()) {
+      batch.Append(waiting_);
       waiting_.Append(batch);
       return;
     }
@@ -202,6 +205,12 @@ void LegacyStream::FinishSend() {
 }
 
 void LegacyStream::OnHalfCloseTimer() {
+  // It is the target that must be silent, not we who do not listen.
+  const core::TimePoint listening = carrier_->socket().receiving_since();
+  if (!parked_.empty() || listening == core::kNever || reactor_.now() - listening < kLegacyHalfCloseLimit) {
+    half_close_timer_.SetAfter(kLegacyHalfCloseLimit);
+    return;
+  }
   Leave(true);
   over_ = absl::OkStatus();
   DeliverParked();
@@ -209,13 +218,15 @@ void LegacyStream::OnHalfCloseTimer() {
 
 void LegacyStream::CloseAfterSend(core::Duration limit) {
   (void)limit;  // what was sent is in the channel's queue, ahead of the CLOSE
-  handler_ = nullptr;
-  Leave(true);
+  Abort();
 }
 
 void LegacyStream::Abort() {
-  handler_ = nullptr;
+  SetHandler(nullptr);
   Leave(true);
+  // A delivery may be due: it finds nothing.
+  parked_.clear();
+  parked_bytes_ = 0;
 }
 
 void LegacyStream::OnPayload(core::Slice piece) {
@@ -224,9 +235,26 @@ void LegacyStream::OnPayload(core::Slice piece) {
     handler_->OnData(std::move(piece));
     return;
   }
-  parked_bytes_ += piece.size();
-  parked_.push_back(reactor_.buffers().ForHolding(std::move(piece)));
+  Park(std::move(piece));
   UpdateChannelPause();
+}
+
+void LegacyStream::Park(core::Slice piece) {
+  parked_bytes_ += piece.size();
+  core::BufferPool& pool = reactor_.buffers();
+  if (piece.size() >= core::kCoalesceBytes) {
+    parked_.push_back(pool.ForHolding(std::move(piece)));
+    return;
+  }
+  // Small pieces are joined: the bound is on bytes, and a peer that sends them one by one must not make it one on
+  // blocks.
+  const bool joins = !parked_.empty() && parked_.back().buffer()->owner == &pool &&
+                     parked_.back().buffer()->references == 1 && parked_.back().room() >= piece.size();
+  if (!joins) {
+    parked_.push_back(pool.Allocate(core::kCoalesceBytes));
+    parked_.back().Truncate(0);
+  }
+  parked_.back().Append(piece.bytes());
 }
 
 void LegacyStream::UpdateChannelPause() {
@@ -274,7 +302,8 @@ void LegacyStream::DeliverParked() {
 void LegacyStream::DeliverOver() {
   if (!over_.has_value() || handler_ == nullptr) return;
   if (over_->ok() && !parked_.empty()) return;
-  std::exchange(handler_, nullptr)->OnDead(*std::exchange(over_, std::nullopt));
+  // It stays true for the handler that is set next.
+  std::exchange(handler_, nullptr)->OnDead(*over_);
 }
 
 }  // namespace tunnel::net

@@ -38,6 +38,8 @@ class LegacyCarrier : public Carrier {
   // Makes a stream of this id and owns its entry in the table; nullptr when there is one of that id or too many.
   [[nodiscard]] std::unique_ptr<LegacyStream> MakeStream(const proto::ConnectionId& id);
   [[nodiscard]] LegacyStream* Find(const proto::ConnectionId& id);
+  // Payload that came to `stream` in another message than DATA.
+  static void Deliver(LegacyStream& stream, core::Slice piece);
 
   // A message of a type that a stream does not handle by itself.
   virtual void OnHead(const proto::LegacyHead& head) = 0;
@@ -80,7 +82,8 @@ class LegacyCarrier : public Carrier {
 // One connection id on one legacy channel, as a ByteStream.
 //
 // The protocol has no half-close. FinishSend() on the server sends CLOSE at once, as the original does; on the client
-// it does so when the target has been silent for kLegacyHalfCloseLimit, so that an answer still comes through.
+// it does so when the target has been silent for kLegacyHalfCloseLimit while the channel was read, so that an answer
+// still comes through.
 class LegacyStream final : public ByteStream, public core::ListLink<LegacyCarrier> {
  public:
   LegacyStream(LegacyCarrier& carrier, const proto::ConnectionId& id);
@@ -109,6 +112,8 @@ class LegacyStream final : public ByteStream, public core::ListLink<LegacyCarrie
   void OnChannelWritable();
   void OnChannelDown(const absl::Status& reason);
 
+  // Keeps it for a handler that does not take it now.
+  void Park(core::Slice piece);
   // Tells the peer, leaves the table. What is parked stays.
   void Leave(bool tell_peer);
   void DeliverParked();

@@ -85,6 +85,8 @@ class LegacyOpen final : ByteStream::Handler {
   void OnEnd() override {}
   void OnDrained() override {}
   void OnDead(absl::Status reason) override {
+    // A target that was reached and has left already: the stream tells its next handler so.
+    if (connected_ && reason.ok()) return;
     Fail(reason.ok() ? Unavailable("the server could not reach the target") : std::move(reason));
   }
 

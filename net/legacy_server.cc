@@ -11,8 +11,7 @@ using proto::LegacyType;
 
 // Connects one request's target and joins it with its stream. Owns the stream, so that whatever ends first ends it all.
 core::Task<void> ConnectAndRelay(TargetConnector& connector, RelaySet& relays, core::Reactor& reactor,
-                                 std::unique_ptr<LegacyStream> stream, proto::Target target,
-                                 std::deque<core::Slice> first) {
+                                 std::unique_ptr<LegacyStream> stream, proto::Target target) {
   const std::string name = proto::ToString(target);
   auto connected = co_await connector.Connect(std::move(target));
   if (!connected.ok()) {
@@ -21,10 +20,6 @@ core::Task<void> ConnectAndRelay(TargetConnector& connector, RelaySet& relays, c
     co_return;  // the stream's destructor sends CLOSE
   }
   if (!stream->Announce()) co_return;
-  while (!first.empty()) {
-    (*connected)->Send(std::move(first.front()));
-    first.pop_front();
-  }
   relays.Start(std::move(stream), *std::move(connected));
 }
 
@@ -37,7 +32,6 @@ void LegacyServer::OnHead(const LegacyHead& head) {
       (void)SendHead({.type = LegacyType::kClaimAck, .id = head.id, .channel = head.channel});
       break;
     case LegacyType::kTcp:
-      first_.clear();
       // An id that is in use keeps its stream; only the further request is refused.
       requested_ = MakeStream(head.id);
       if (requested_ == nullptr) {
@@ -68,7 +62,8 @@ void LegacyServer::OnPayload(core::Slice piece) {
     datagrams_.OnPayload(std::move(piece));
     return;
   }
-  if (requested_ != nullptr) first_.push_back(reactor().buffers().ForHolding(std::move(piece)));
+  // It waits in the stream, as DATA does that comes before the target is connected.
+  if (requested_ != nullptr) Deliver(*requested_, std::move(piece));
 }
 
 void LegacyServer::OnMessageComplete() {
@@ -77,8 +72,7 @@ void LegacyServer::OnMessageComplete() {
     return;
   }
   if (requested_ == nullptr) return;
-  scope_.Spawn(ConnectAndRelay(connector_, relays_, reactor(), std::move(requested_), std::move(target_),
-                               std::exchange(first_, {})));
+  scope_.Spawn(ConnectAndRelay(connector_, relays_, reactor(), std::move(requested_), std::move(target_)));
 }
 
 void LegacyServer::OnMalformed(const LegacyHead& head) {

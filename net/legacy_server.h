@@ -1,8 +1,6 @@
 // The server's end of a legacy channel: requests become connections to targets.
 #pragma once
 
-#include <deque>
-
 #include "core/task.h"
 #include "net/legacy_carrier.h"
 #include "net/legacy_server_datagrams.h"
@@ -40,7 +38,6 @@ class LegacyServer final : public LegacyCarrier {
   // The TCP request whose message is being read.
   std::unique_ptr<LegacyStream> requested_;
   proto::Target target_;
-  std::deque<core::Slice> first_;
   LegacyServerDatagrams datagrams_;
   bool reading_datagram_ = false;
 };

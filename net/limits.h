@@ -30,6 +30,9 @@ inline constexpr core::Duration kCloseLimit = 3s;
 inline constexpr core::Duration kDialLimit = 15s;
 inline constexpr core::Duration kBackOffMin = 250ms;
 inline constexpr core::Duration kBackOffMax = 30s;
+// A channel that is lost sooner than this counts as a dial that failed, or a server that takes channels and drops them
+// would be dialled without pause.
+inline constexpr core::Duration kChannelHolds = kPingInterval;
 // Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
 inline constexpr core::Duration kDialSpacing = 100ms;
 inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;

@@ -211,7 +211,11 @@ core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, c
     core::TaskContext& context = co_await core::CurrentTask();
     const core::DeadlineGuard deadline(context, kNegotiationLimit);
     auto first = co_await reader.Read();
-    if (!first.ok() || first->empty()) co_return;
+    if (!first.ok() || first->empty()) {
+      reader.Detach();
+      stream->CloseAfterSend(kCloseLimit);
+      co_return;
+    }
     const uint8_t version = first->bytes()[0];
     reader.Unread(*std::move(first));
     socks = version == proto::kSocks5Version;

@@ -18,6 +18,7 @@
 #include "ech/boringssl_error.h"
 #include "ech/pem.h"
 #include "ech/state_file.h"
+#include "proto/base64.h"
 
 namespace tunnel::net {
 namespace {
@@ -100,7 +101,7 @@ absl::StatusOr<Pin> ParsePin(std::string_view text) {
   return pin;
 }
 
-std::string FormatPin(const Pin& pin) { return "sha256/" + ech::EncodeBase64(pin); }
+std::string FormatPin(const Pin& pin) { return "sha256/" + proto::Base64Encode(pin); }
 
 absl::StatusOr<std::vector<bssl::UniquePtr<X509>>> ParseCertificates(std::string_view pem, std::string_view source) {
   ERR_clear_error();

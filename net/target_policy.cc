@@ -13,14 +13,18 @@ namespace {
 using proto::Cidr;
 using proto::IpAddress;
 
+Cidr MustParse(std::string_view text) {
+  auto parsed = proto::ParseCidr(text);
+  TUNNEL_CHECK(parsed.ok());
+  return *parsed;
+}
+
 const std::vector<Cidr>& DeniedNetworks() {
   static const std::vector<Cidr>* const networks = [] {
     auto* list = new std::vector<Cidr>;
     for (const std::string_view text : {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4",
                                         "::/128", "::1/128", "fe80::/10", "ff00::/8"}) {
-      auto parsed = proto::ParseCidr(text);
-      TUNNEL_CHECK(parsed.ok());
-      list->push_back(*parsed);
+      list->push_back(MustParse(text));
     }
     return list;
   }();
@@ -31,20 +35,20 @@ IpAddress AddressOf(const core::SocketAddress& address) {
   return proto::Unmapped(IpAddress::V6(address.mapped_bytes()));
 }
 
-// The IPv4 address that an IPv6 one leads to through a translator or a relay: NAT64 (RFC 6052), 6to4 (RFC 3056),
-// IPv4-compatible (RFC 4291 section 2.5.5.1). The address itself otherwise.
+// The IPv4 address that an IPv6 one leads to through a translator or a relay. The address itself otherwise.
 IpAddress Translated(const IpAddress& address) {
   if (!address.v6) return address;
-  constexpr std::array<uint8_t, 12> kNat64 = {0, 0x64, 0xff, 0x9b};
-  constexpr std::array<uint8_t, 12> kCompatible = {};
+  // Those that end in it. IPv4-compatible ones (RFC 4291 section 2.5.5.1), the prefix of stateless translation
+  // (RFC 2765 section 2.1), the well-known one of NAT64 (RFC 6052), the local-use one (RFC 8215) in its usual length.
+  static const std::array<Cidr, 4> kEndsInIpv4 = {MustParse("::/96"), MustParse("::ffff:0:0:0/96"),
+                                                  MustParse("64:ff9b::/96"), MustParse("64:ff9b:1::/48")};
+  static const Cidr k6To4 = MustParse("2002::/16");  // RFC 3056
+  static const std::array<Cidr, 2> kIpv6Own = {MustParse("::/128"), MustParse("::1/128")};
+  const auto contains = [&](const Cidr& network) { return network.Contains(address); };
+  if (std::any_of(kIpv6Own.begin(), kIpv6Own.end(), contains)) return address;
   const std::span<const uint8_t, 16> bytes(address.bytes);
-  const auto starts_with = [&](const std::array<uint8_t, 12>& prefix) {
-    return std::equal(prefix.begin(), prefix.end(), bytes.begin());
-  };
-  if (starts_with(kNat64)) return IpAddress::V4(bytes.last<4>());
-  if (bytes[0] == 0x20 && bytes[1] == 0x02) return IpAddress::V4(bytes.subspan<2, 4>());
-  // ::1 and :: themselves are IPv6's own.
-  if (starts_with(kCompatible) && (bytes[12] != 0 || bytes[13] != 0)) return IpAddress::V4(bytes.last<4>());
+  if (std::any_of(kEndsInIpv4.begin(), kEndsInIpv4.end(), contains)) return IpAddress::V4(bytes.last<4>());
+  if (k6To4.Contains(address)) return IpAddress::V4(bytes.subspan<2, 4>());
   return address;
 }
 

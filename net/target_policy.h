@@ -13,8 +13,8 @@ namespace tunnel::net {
 // Judges the address that is to be dialled, with the name that led to it, so that no spelling of an address and no
 // answer of a resolver gets round a rule. In this order: -allow-target by network or port alone allows; -deny-target by
 // network denies; what is denied by default is denied (loopback, link-local with the metadata services, unspecified,
-// multicast, broadcast, also as they lie inside IPv4-mapped, NAT64 and 6to4 addresses); -allow-target by name allows;
-// -deny-target by name or for everything denies; the rest is allowed. Immutable.
+// multicast, broadcast, also as they lie inside IPv4-mapped, -compatible and -translated, NAT64 and 6to4 addresses);
+// -allow-target by name allows; -deny-target by name or for everything denies; the rest is allowed. Immutable.
 class TargetPolicy {
  public:
   TargetPolicy(std::vector<TargetRule> allow, std::vector<TargetRule> deny)

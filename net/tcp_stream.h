@@ -9,7 +9,7 @@ namespace tunnel::net {
 class TcpStream final : public ByteStream, core::StreamSocket::Handler {
  public:
   explicit TcpStream(core::StreamSocket socket);
-  ~TcpStream() override { socket_.Close(); }
+  ~TcpStream() override { socket_.Reset(); }
 
   void SetHandler(ByteStream::Handler* handler) override;
   void PauseReceive() override { socket_.PauseReceive(); }

@@ -56,7 +56,8 @@ void TlsStream::StepHandshake() {
 }
 
 void TlsStream::OnReceive(core::Slice data) {
-  if (phase_ == Phase::kFailed || over_.has_value()) return;
+  // What comes behind a close_notify is ignored (RFC 8446 section 6.1), and must not pile up unread.
+  if (phase_ == Phase::kFailed || over_.has_value() || peer_finished_) return;
   engine_->FeedCiphertext(data.bytes());
   if (phase_ == Phase::kHandshake) {
     StepHandshake();

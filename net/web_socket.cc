@@ -21,7 +21,8 @@ WebSocket::WebSocket(core::Reactor& reactor, std::unique_ptr<ByteStream> stream,
       close_timer_(
           reactor.timers(),
           [this] { GoDown(close_reason_.ok() ? Unavailable("the peer did not answer our Close") : close_reason_); }),
-      last_received_(reactor.now()) {}
+      last_received_(reactor.now()),
+      receiving_since_(reactor.now()) {}
 
 WebSocket::~WebSocket() {
   if (destroyed_ != nullptr) *destroyed_ = true;
@@ -97,7 +98,7 @@ void WebSocket::PauseReceive() {
 void WebSocket::ResumeReceive() {
   TUNNEL_CHECK(pauses_ > 0);
   if (--pauses_ > 0 || stream_ == nullptr) return;
-  last_received_ = reactor_.now();
+  last_received_ = receiving_since_ = reactor_.now();
   stream_->ResumeReceive();
 }
 

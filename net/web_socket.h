@@ -41,7 +41,8 @@ class WebSocket final : ByteStream::Handler {
   // Ends the connection at once if it is not over.
   ~WebSocket();
 
-  // Starts receiving; `received` is what came behind the upgrade's head. `handler` must outlive the socket.
+  // Starts receiving; `received` is what came behind the upgrade's head, and what is in it is handed over from inside
+  // this call. `handler` must outlive the socket.
   void Start(Handler* handler, core::Slice received);
 
   // Sends one message made of `head` (which fits a block) and `payload`, together at most kMaxSendBytes, copied.
@@ -58,6 +59,8 @@ class WebSocket final : ByteStream::Handler {
   // Counted: receiving goes on when every pause was resumed. While paused the peer is not taken for dead.
   void PauseReceive();
   void ResumeReceive();
+  // Since when nothing was paused; kNever while something is. What a silence is measured from.
+  [[nodiscard]] core::TimePoint receiving_since() const { return pauses_ == 0 ? receiving_since_ : core::kNever; }
 
   // Starts the closing handshake; OnDown() follows when the peer has answered, or after kCloseLimit.
   void Close(uint16_t code, std::string_view reason);
@@ -95,6 +98,7 @@ class WebSocket final : ByteStream::Handler {
   core::Timer ping_timer_;
   core::Timer close_timer_;
   core::TimePoint last_received_;
+  core::TimePoint receiving_since_;
   core::TimePoint ping_sent_;
   uint64_t ping_number_ = 0;
   core::Duration round_trip_{};

@@ -11,6 +11,7 @@
 #include "core/process.h"
 #include "ech/key_store.h"
 #include "ech/pem.h"
+#include "proto/base64.h"
 #include "proto/https_record.h"
 #include "tools/flag_parser.h"
 #include "tools/flag_values.h"
@@ -103,7 +104,7 @@ absl::StatusOr<std::string> Keygen(std::span<const std::string> args) {
     return Unavailable("ech-keygen: {}", OneLine(MessageOf(saved)));
   }
   const std::vector<uint8_t> list = key->ConfigListBytes();
-  const std::string base64 = ech::EncodeBase64(list);
+  const std::string base64 = proto::Base64Encode(list);
   const std::string record = proto::FormatHttpsRecord({.priority = 1, .target = ".", .ech = list}, base64);
   return fmt::format("ECHConfigList: {}\nDNS record: {} 3600 IN HTTPS {}\nKey file: {}\n", base64,
                      name.empty() ? "@" : fmt::format("{}.", name), record, path.string());

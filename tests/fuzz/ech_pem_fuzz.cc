@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "ech/key_store.h"
 #include "ech/pem.h"
+#include "proto/base64.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tunnel;
@@ -22,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const auto bytes = ech::DecodeBase64(text);
   if (bytes.ok()) {
-    const auto again = ech::DecodeBase64(ech::EncodeBase64(*bytes));
+    const auto again = ech::DecodeBase64(proto::Base64Encode(*bytes));
     TUNNEL_CHECK(again.ok() && *again == *bytes);
   }
   const auto key = ech::KeyFromPem(text, {});

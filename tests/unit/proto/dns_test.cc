@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "core/status.h"
-#include "cut_input.h"
 #include "proto/dns_message.h"
 #include "proto/dns_name.h"
+#include "tests/unit/proto/guarded_input.h"
 
 namespace tunnel::proto {
 namespace {

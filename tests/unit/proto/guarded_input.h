@@ -1,5 +1,5 @@
-// Memory whose end lies flush against an inaccessible page, so that a codec that reads or writes one byte past its
-// input faults in every build.
+// How tests hand bytes to a codec: flush against an inaccessible page, so that one byte read or written past the input
+// faults in every build, and cut in every way they may arrive.
 #pragma once
 
 #include <sys/mman.h>
@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/check.h"
 
@@ -50,6 +52,42 @@ class GuardedInput {
   size_t mapped_;
   size_t last_ = 0;
 };
+
+// A copy of `bytes` against a guard page of its own.
+class ExactBytes {
+ public:
+  explicit ExactBytes(std::string_view bytes) : guarded_(bytes.size()), placed_(guarded_.Place(bytes)) {}
+  [[nodiscard]] std::string_view view() const {
+    return {reinterpret_cast<const char*>(placed_.data()), placed_.size()};
+  }
+
+ private:
+  GuardedInput guarded_;
+  std::span<uint8_t> placed_;
+};
+
+// How `input` is cut: `pieces` joined are the input, with `trailing` bytes at its end that are not the codec's.
+struct Arrival {
+  std::string_view how;
+  std::vector<std::string> pieces;
+  size_t trailing = 0;
+};
+
+// Calls `run` with `input` whole, byte by byte, and whole and byte by byte with bytes behind it.
+inline void ForEachArrival(std::string_view input, const std::function<void(const Arrival&)>& run) {
+  const auto bytewise = [](std::string_view bytes) {
+    std::vector<std::string> pieces;
+    for (const char c : bytes) pieces.emplace_back(1, c);
+    return pieces;
+  };
+  const std::string trailed = std::string(input) + std::string("GET\0\xff\r\n\r\n", 9);
+  run({.how = "whole", .pieces = {std::string(input)}});
+  run({.how = "byte by byte", .pieces = bytewise(input)});
+  run({.how = "with trailing bytes", .pieces = {trailed}, .trailing = trailed.size() - input.size()});
+  run({.how = "byte by byte with trailing bytes",
+       .pieces = bytewise(trailed),
+       .trailing = trailed.size() - input.size()});
+}
 
 // Calls feed(piece) for `input` cut into pieces of `piece_bytes` (0: one piece), each against a guard page and gone
 // when the next is fed.

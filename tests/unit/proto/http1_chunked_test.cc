@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "cut_input.h"
 #include "proto/codec_limits.h"
+#include "tests/unit/proto/guarded_input.h"
 
 namespace tunnel::proto {
 namespace {

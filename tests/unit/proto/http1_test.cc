@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "cut_input.h"
 #include "proto/http1_builder.h"
 #include "proto/http1_upgrade.h"
+#include "tests/unit/proto/guarded_input.h"
 
 namespace tunnel::proto {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "cut_input.h"
+#include "tests/unit/proto/guarded_input.h"
 
 namespace tunnel::proto {
 namespace {

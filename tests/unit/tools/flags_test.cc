@@ -11,6 +11,7 @@
 #include "ech/key_store.h"
 #include "ech/pem.h"
 #include "fake_surroundings.h"
+#include "proto/base64.h"
 #include "tools/flag_table.h"
 #include "tools/flag_values.h"
 
@@ -53,7 +54,7 @@ std::string ErrorOf(const std::string& line, const FakeSurroundings& surrounding
 std::string ConfigListBase64() {
   const auto key = ech::GenerateKey("public.example", 64, {}, std::chrono::system_clock::now());
   EXPECT_TRUE(key.ok());
-  return ech::EncodeBase64(key->ConfigListBytes());
+  return proto::Base64Encode(key->ConfigListBytes());
 }
 
 // The smallest command lines that are complete.
@@ -380,7 +381,7 @@ TEST(Flags, EchConfigIsBase64OrAFile) {
   FakeSurroundings surroundings;
   surroundings.files["list.txt"] = base64 + "\n";
   const net::Config given = Good(kClient + "-ech-config " + base64);
-  EXPECT_EQ(ech::EncodeBase64(std::vector<uint8_t>(given.ech_config_list.begin(), given.ech_config_list.end())),
+  EXPECT_EQ(proto::Base64Encode(std::vector<uint8_t>(given.ech_config_list.begin(), given.ech_config_list.end())),
             base64);
   EXPECT_EQ(given.ech_name, "");
   EXPECT_EQ(Good(kClient + "-ech-config @list.txt", surroundings).ech_config_list, given.ech_config_list);

@@ -11,6 +11,7 @@
 
 #include "ech/key_store.h"
 #include "ech/pem.h"
+#include "proto/base64.h"
 #include "tools/surroundings.h"
 
 namespace tunnel::tools {
@@ -85,7 +86,7 @@ TEST(Keygen, WritesAKeyThatAServerLoadsAndPrintsWhatToPublish) {
   const absl::StatusOr<ech::KeyStore> store = ech::KeyStore::Load(out);
   ASSERT_TRUE(store.ok()) << MessageOf(store.status());
   EXPECT_EQ(store->newest().public_name(), "public.example");
-  const std::string base64 = ech::EncodeBase64(store->PublishedList());
+  const std::string base64 = proto::Base64Encode(store->PublishedList());
   EXPECT_EQ(Labelled(*text, "ECHConfigList"), base64);
   EXPECT_EQ(Labelled(*text, "DNS record"), "t.example. 3600 IN HTTPS 1 . ech=\"" + base64 + "\"");
   struct stat info = {};

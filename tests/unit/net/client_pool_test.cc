@@ -1,0 +1,357 @@
+// A pool of channels that dial a tunnel server in the same process, on the test's clock.
+#include "net/client_pool.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/listener.h"
+#include "ech/key_store.h"
+#include "manual_backend.h"
+#include "net/limits.h"
+#include "net/made_certificate.h"
+#include "net/tcp_stream.h"
+#include "net/tunnel_server.h"
+#include "run_task.h"
+#include "stream_recorder.h"
+
+namespace tunnel::net {
+namespace {
+
+using core::Duration;
+using core::SocketAddress;
+using core::TimePoint;
+using std::chrono::system_clock;
+using testing::HasSubstr;
+
+constexpr const char* kHost = "inner.test";
+constexpr const char* kPublicName = "outer.test";
+
+// Every limit that delays are drawn from divides this, so that one less draws the longest of each.
+constexpr uint64_t kLongestDraw = 240'000'000'000 - 1;
+static_assert((kLongestDraw + 1) % static_cast<uint64_t>(kBackOffMax.count()) == 0);
+static_assert((kLongestDraw + 1) % static_cast<uint64_t>(64 * kBackOffMin.count()) == 0);
+static_assert((kLongestDraw + 1) % static_cast<uint64_t>(kDialSpacing.count()) == 0);
+
+// Fails every question, and remembers when it was asked.
+class DeadDoh final : public ech::DohTransport {
+ public:
+  explicit DeadDoh(core::Reactor& reactor) : reactor_(reactor) {}
+  core::Task<absl::StatusOr<std::vector<uint8_t>>> Query(std::string name, uint16_t type) override {
+    (void)name;
+    (void)type;
+    asked.insert(reactor_.now());
+    co_return Unavailable("nobody answers");
+  }
+  std::set<TimePoint> asked;
+
+ private:
+  core::Reactor& reactor_;
+};
+
+class LoopbackResolver final : public Resolver {
+ public:
+  core::Task<absl::StatusOr<std::vector<SocketAddress>>> Resolve(std::string host, uint16_t port) override {
+    (void)host;
+    co_return std::vector<SocketAddress>{*SocketAddress::Parse("127.0.0.1", port)};
+  }
+};
+
+class ClientPoolTest : public ManualReactorTest {
+ protected:
+  ~ClientPoolTest() override {
+    scope_.Cancel();
+    EXPECT_TRUE(RunUntil([&] { return scope_.empty(); }));
+    opened_.clear();
+    pool_.reset();
+    Settle();
+    EXPECT_EQ(reactor().counters().streams_open.Get(), 0);
+  }
+
+  // A server with ECH on loopback, its target an echo.
+  void StartServer() {
+    const std::vector<std::string> names = {kHost, kPublicName};
+    auto pair =
+        MakeSelfSigned(names, system_clock::now() - std::chrono::hours(1), system_clock::now() + std::chrono::hours(1));
+    ASSERT_TRUE(pair.ok());
+    auto tls = TlsServerContext::FromPem(pair->certificate_pem, "cert", pair->key_pem.Reveal(), "key", {"http/1.1"});
+    ASSERT_TRUE(tls.ok());
+    server_tls_ = *std::move(tls);
+    UseNewEchKey();
+
+    server_config_.admitted = {*proto::ParseCidr("0.0.0.0/0")};
+    server_config_.token = "secret";
+    spec_.kind = ListenKind::kServerTls;
+    server_ = std::make_unique<TunnelServer>(reactor(), ServerParts{.config = server_config_, .tls = server_tls_.get()},
+                                             connector_, relays_, scope_);
+    Listen(0);
+    auto echo = core::Listener::Open(reactor(), *SocketAddress::Parse("127.0.0.1", 0), false,
+                                     [this](core::StreamSocket socket, const SocketAddress&) {
+                                       targets_.push_back(std::make_unique<Target>());
+                                       Target& target = *targets_.back();
+                                       target.stream = std::make_unique<TcpStream>(std::move(socket));
+                                       target.stream->SetHandler(&target.seen);
+                                     });
+    ASSERT_TRUE(echo.ok());
+    target_listener_ = std::make_unique<core::Listener>(*std::move(echo));
+
+    config_.server_addresses = {*proto::ParseIpAddress("127.0.0.1")};
+    config_.server_port = listener_->local_address().port();
+    config_.token = "secret";
+    client_options_.pins = {server_tls_->pin()};
+  }
+  void Listen(uint16_t port) {
+    auto listener = core::Listener::Open(reactor(), *SocketAddress::Parse("127.0.0.1", port), false,
+                                         [this](core::StreamSocket socket, const SocketAddress&) {
+                                           accepted_.push_back(reactor().now());
+                                           server_->OnAccepted(spec_, std::move(socket));
+                                         });
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    listener_ = std::make_unique<core::Listener>(*std::move(listener));
+  }
+  void UseNewEchKey() {
+    auto key = ech::GenerateKey(kPublicName, 64, {}, system_clock::now());
+    ASSERT_TRUE(key.ok());
+    std::vector<ech::EchKey> keys;
+    keys.push_back(*std::move(key));
+    auto store = ech::KeyStore::FromKeys(std::move(keys));
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE(server_tls_->SetEchKeys(*store).ok());
+    const std::vector<uint8_t> list = store->PublishedList();
+    published_.assign(list.begin(), list.end());
+  }
+
+  void StartClient(unsigned channels) {
+    config_.server_host = kHost;
+    config_.doh_urls = {"https://resolver.test/dns-query"};
+    config_.ech_name = kPublicName;
+    if (config_.ech_config_list.empty()) config_.ech_config_list = published_;
+    auto tls = TlsClientContext::Create(client_options_);
+    ASSERT_TRUE(tls.ok()) << tls.status();
+    client_tls_ = *std::move(tls);
+    auto directory = ServerDirectory::Create(reactor(), config_, doh_);
+    ASSERT_TRUE(directory.ok()) << directory.status();
+    directory_ = *std::move(directory);
+    pool_ = std::make_unique<ClientPool>(reactor(), config_, *client_tls_, *directory_);
+    pool_->SetChanged([this](unsigned up) { changes_.push_back(up); });
+    for (unsigned i = 0; i < channels; ++i) pool_->AddChannel(scope_, i + 1, std::nullopt);
+  }
+  // Turns, and lets time pass, until so many channels are up.
+  void RunUntilUp(unsigned channels) {
+    ASSERT_TRUE(RunUntil([&] {
+      RunFor(5ms);
+      return pool_->channels_up() == channels;
+    }));
+    ASSERT_TRUE(RunUntil([&] { return server_ == nullptr || server_->channels() >= channels; }));
+  }
+
+  using Opened = std::optional<absl::StatusOr<std::unique_ptr<ByteStream>>>;
+  Opened& Open(const std::string& first = {}) {
+    opened_.push_back(std::make_unique<Opened>());
+    const uint16_t port = target_listener_ == nullptr ? uint16_t{1} : target_listener_->local_address().port();
+    scope_.Spawn(StoreResult(pool_->Open({.host = "target.test", .port = port}, Bytes(first)), opened_.back().get()));
+    return *opened_.back();
+  }
+
+  struct Target {
+    std::unique_ptr<TcpStream> stream;
+    StreamRecorder seen;
+  };
+
+  DeadDoh doh_{reactor()};
+  LoopbackResolver resolver_;
+  TargetPolicy policy_{{{.kind = TargetRule::Kind::kAny, .network = {}, .name = {}}}, {}};
+  TargetConnector connector_{reactor(), resolver_, policy_};
+  RelaySet relays_{reactor()};
+  core::Scope scope_{reactor()};
+  Config server_config_;
+  ListenSpec spec_;
+  std::unique_ptr<TlsServerContext> server_tls_;
+  std::unique_ptr<TunnelServer> server_;
+  std::unique_ptr<core::Listener> listener_;
+  std::unique_ptr<core::Listener> target_listener_;
+  std::vector<std::unique_ptr<Target>> targets_;
+  std::vector<TimePoint> accepted_;
+  std::string published_;
+
+  Config config_;
+  TlsClientOptions client_options_;
+  std::unique_ptr<TlsClientContext> client_tls_;
+  std::unique_ptr<ServerDirectory> directory_;
+  std::unique_ptr<ClientPool> pool_;
+  std::vector<unsigned> changes_;
+  std::vector<std::unique_ptr<Opened>> opened_;
+};
+
+// --- back-off ---
+
+TEST_F(ClientPoolTest, BacksOffTwiceAsLongEachTimeUpToItsLimit) {
+  client_options_.pins = {Pin{}};
+  // Nobody says where the server is, so each attempt to dial is a question.
+  backend().SetDraw(kLongestDraw);
+  StartClient(1);
+  config_.fallback = true;
+  RunFor(std::chrono::minutes(4));
+  backend().SetDraw(std::nullopt);
+  const std::vector<TimePoint> asked(doh_.asked.begin(), doh_.asked.end());
+  ASSERT_GE(asked.size(), 10U);
+  Duration expected = kBackOffMin;
+  for (size_t i = 0; i + 1 < asked.size(); ++i) {
+    const Duration waited = asked[i + 1] - asked[i];
+    EXPECT_GE(waited, expected + kDialSpacing - 2ms) << "attempt " << i;
+    EXPECT_LE(waited, expected + kDialSpacing + 10ms) << "attempt " << i;
+    expected = std::min(2 * expected, kBackOffMax);
+  }
+  EXPECT_EQ(expected, kBackOffMax);
+}
+
+TEST_F(ClientPoolTest, SpreadsItsAttemptsOverTheWholeDelay) {
+  client_options_.pins = {Pin{}};
+  StartClient(1);
+  config_.fallback = true;
+  RunFor(std::chrono::hours(2));
+  const std::vector<TimePoint> asked(doh_.asked.begin(), doh_.asked.end());
+  // Full jitter: evenly between nothing and the limit. Of some 480 draws a quarter falls into each quarter.
+  ASSERT_GE(asked.size(), 300U);
+  std::array<int, 4> quarters{};
+  for (size_t i = 20; i + 1 < asked.size(); ++i) {
+    const Duration waited = asked[i + 1] - asked[i];
+    EXPECT_LE(waited, kBackOffMax + kDialSpacing + 10ms);
+    ++quarters[std::min<size_t>(3, static_cast<size_t>(4 * waited / kBackOffMax))];
+  }
+  for (const int quarter : quarters) EXPECT_GE(quarter, 40);
+}
+
+// --- channels up, lost, dialled again ---
+
+TEST_F(ClientPoolTest, BringsItsChannelsUpOneAfterAnotherUnderEch) {
+  StartServer();
+  backend().SetDraw(kLongestDraw);
+  StartClient(3);
+  RunUntilUp(3);
+  EXPECT_EQ(reactor().counters().ech_accepted.Get(), 6) << "three at each end";
+  ASSERT_EQ(accepted_.size(), 3U);
+  for (size_t i = 1; i < 3; ++i) EXPECT_GE(accepted_[i] - accepted_[i - 1], kDialSpacing - 2ms);
+  EXPECT_EQ(changes_, (std::vector<unsigned>{1, 2, 3}));
+}
+
+TEST_F(ClientPoolTest, CarriesAStreamOverWhicheverChannelAnswers) {
+  StartServer();
+  StartClient(3);
+  RunUntilUp(3);
+  Opened& opened = Open("hello");
+  ASSERT_TRUE(RunUntil([&] { return opened.has_value(); }));
+  ASSERT_TRUE(opened->ok()) << opened->status();
+  StreamRecorder seen;
+  (**opened)->SetHandler(&seen);
+  ASSERT_TRUE(RunUntil([&] { return targets_.size() == 1 && targets_[0]->seen.received == "hello"; }));
+  targets_[0]->stream->Send(Bytes("world"));
+  ASSERT_TRUE(RunUntil([&] { return seen.received == "world"; }));
+  targets_[0]->stream->FinishSend();
+  ASSERT_TRUE(RunUntil([&] { return seen.dead.has_value(); }));
+  EXPECT_TRUE(seen.dead->ok());
+  EXPECT_EQ(targets_.size(), 1U) << "one connection, however many channels raced";
+}
+
+TEST_F(ClientPoolTest, OpensWhenAChannelComesUp) {
+  StartServer();
+  StartClient(1);
+  Opened& opened = Open("patient");
+  EXPECT_FALSE(opened.has_value());
+  RunUntilUp(1);
+  ASSERT_TRUE(RunUntil([&] { return opened.has_value(); }));
+  EXPECT_TRUE(opened->ok()) << opened->status();
+}
+
+TEST_F(ClientPoolTest, DoesNotWaitForeverForAChannel) {
+  client_options_.pins = {Pin{}};
+  StartClient(1);
+  config_.fallback = true;
+  Opened& opened = Open();
+  RunFor(kOpenLimit - 1s);
+  EXPECT_FALSE(opened.has_value());
+  RunFor(1s + 10ms);
+  ASSERT_TRUE(opened.has_value());
+  EXPECT_EQ(opened->status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(MessageOf(opened->status())), HasSubstr("no channel to the server is up"));
+  EXPECT_EQ(reactor().counters().streams_failed.Get(), 1);
+}
+
+TEST_F(ClientPoolTest, EndsTheStreamsOfALostChannelAndDialsAgain) {
+  StartServer();
+  StartClient(1);
+  RunUntilUp(1);
+  Opened& opened = Open("x");
+  ASSERT_TRUE(RunUntil([&] { return opened.has_value() && targets_.size() == 1; }));
+  ASSERT_TRUE(opened->ok());
+  StreamRecorder seen;
+  (**opened)->SetHandler(&seen);
+  server_->CloseChannels();
+  ASSERT_TRUE(RunUntil([&] { return seen.dead.has_value() && targets_[0]->seen.dead.has_value(); }));
+  EXPECT_FALSE(seen.dead->ok()) << "cut off, not ended";
+  EXPECT_FALSE(targets_[0]->seen.dead->ok());
+  EXPECT_EQ(pool_->channels_up(), 0U);
+  // The first attempt is soon, and what opens meanwhile waits for it.
+  Opened& next = Open("y");
+  const TimePoint lost = reactor().now();
+  RunUntilUp(1);
+  EXPECT_LE(reactor().now() - lost, kBackOffMin + kDialSpacing + 20ms);
+  ASSERT_TRUE(RunUntil([&] { return next.has_value(); }));
+  EXPECT_TRUE(next->ok());
+  EXPECT_EQ(reactor().counters().channels_lost.Get(), 2) << "one at each end";
+}
+
+// A server that takes channels and drops them must not be dialled in a tight loop.
+TEST_F(ClientPoolTest, BacksOffFromAServerThatDropsItsChannels) {
+  StartServer();
+  backend().SetDraw(kLongestDraw);
+  StartClient(1);
+  const auto end = reactor().now() + std::chrono::minutes(2);
+  while (reactor().now() < end) {
+    RunFor(50ms);
+    if (server_->channels() > 0) server_->CloseChannels();
+  }
+  backend().SetDraw(std::nullopt);
+  EXPECT_GE(accepted_.size(), 5U);
+  EXPECT_LE(accepted_.size(), 16U);
+}
+
+TEST_F(ClientPoolTest, RetriesOnceWithTheServersConfigs) {
+  StartServer();
+  config_.ech_config_list = published_;
+  UseNewEchKey();  // the client's list is of yesterday
+  StartClient(1);
+  RunUntilUp(1);
+  EXPECT_EQ(reactor().counters().ech_rejected.Get(), 1);
+  EXPECT_EQ(accepted_.size(), 2U) << "the second attempt is the retry";
+}
+
+TEST_F(ClientPoolTest, TellsTheServerGoodbye) {
+  StartServer();
+  StartClient(2);
+  RunUntilUp(2);
+  pool_->CloseChannels();
+  ASSERT_TRUE(RunUntil([&] { return server_->channels() == 0 && pool_->channels_up() == 0; }));
+}
+
+TEST_F(ClientPoolTest, GoesOnTryingAServerThatRefusesTheUpgrade) {
+  StartServer();
+  config_.token = "wrong";
+  StartClient(1);
+  RunFor(std::chrono::seconds(1));
+  ASSERT_TRUE(RunUntil([&] {
+    RunFor(100ms);
+    return accepted_.size() >= 3;
+  }));
+  EXPECT_EQ(pool_->channels_up(), 0U);
+  EXPECT_TRUE(changes_.empty());
+  EXPECT_GE(reactor().counters().upgrades_refused.Get(), 2);
+}
+
+}  // namespace
+}  // namespace tunnel::net
