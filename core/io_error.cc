@@ -6,6 +6,11 @@
 #include "core/log.h"
 
 namespace tunnel::core {
+namespace {
+
+constexpr const char* kPayloadName = "tunnel/io-error";
+
+}  // namespace
 
 IoError FromErrno(int error_number) {
   switch (error_number) {
@@ -16,11 +21,12 @@ IoError FromErrno(int error_number) {
     case ECONNREFUSED:
       return IoError::kRefused;
     case EHOSTUNREACH:
+    case EHOSTDOWN:
+      return IoError::kUnreachable;
     case ENETUNREACH:
     case ENETDOWN:
-    case EHOSTDOWN:
     case EADDRNOTAVAIL:
-      return IoError::kUnreachable;
+      return IoError::kNetworkUnreachable;
     case ETIMEDOUT:
       return IoError::kTimedOut;
     case ECONNRESET:
@@ -60,7 +66,9 @@ std::string_view ToString(IoError error) {
     case IoError::kRefused:
       return "connection refused";
     case IoError::kUnreachable:
-      return "host or network unreachable";
+      return "host unreachable";
+    case IoError::kNetworkUnreachable:
+      return "network unreachable";
     case IoError::kTimedOut:
       return "timed out";
     case IoError::kReset:
@@ -102,7 +110,14 @@ absl::Status ToStatus(IoError error, std::string_view what) {
     default:
       break;
   }
-  return MakeStatus(code, "{}: {}", what, ToString(error));
+  absl::Status status = MakeStatus(code, "{}: {}", what, ToString(error));
+  status.SetPayload(kPayloadName, absl::Cord(std::string(1, static_cast<char>(error))));
+  return status;
+}
+
+IoError IoErrorOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPayloadName);
+  return payload.has_value() && payload->size() == 1 ? static_cast<IoError>((*payload)[0]) : IoError::kOk;
 }
 
 }  // namespace tunnel::core

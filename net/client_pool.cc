@@ -46,7 +46,10 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
   std::vector<LegacyClient*> up = Up();
   while (up.empty()) {
     const absl::Status waited = co_await some_up_.Wait();
-    if (!waited.ok()) co_return Annotate(waited, "no channel to the server is up");
+    if (absl::IsDeadlineExceeded(waited)) {
+      co_return MakeStatus(absl::StatusCode::kFailedPrecondition, "no channel to the server is up");
+    }
+    if (!waited.ok()) co_return waited;
     up = Up();
     if (up.empty()) some_up_.Reset();
   }

@@ -1,9 +1,7 @@
-// The client's local listeners: tcp:// forwards and proxy:// with SOCKS5 and HTTP CONNECT told apart by the first byte.
+// The client's tcp:// listeners: every connection goes to one target.
 #pragma once
 
-#include <memory>
-
-#include "core/listener.h"
+#include "core/stream_socket.h"
 #include "core/task.h"
 #include "net/config.h"
 #include "net/relay.h"
@@ -12,10 +10,8 @@
 namespace tunnel::net {
 
 // One connection of an application, from accept to its relay. `spec` is the listener's; all but `socket` must outlive
-// the task. Never waits for the application to speak first on a forward.
+// the task. Never waits for the application to speak first.
 [[nodiscard]] core::Task<void> ServeForward(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
                                             StreamOpener& opener, RelaySet& relays);
-[[nodiscard]] core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
-                                          StreamOpener& opener, RelaySet& relays);
 
 }  // namespace tunnel::net
