@@ -1,5 +1,6 @@
 #include "core/io_error.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -8,7 +9,9 @@
 namespace tunnel::core {
 namespace {
 
+// One visible character for each IoError.
 constexpr const char* kPayloadName = "tunnel/io-error";
+constexpr char kPayloadBase = 'a';
 
 }  // namespace
 
@@ -111,13 +114,15 @@ absl::Status ToStatus(IoError error, std::string_view what) {
       break;
   }
   absl::Status status = MakeStatus(code, "{}: {}", what, ToString(error));
-  status.SetPayload(kPayloadName, absl::Cord(std::string(1, static_cast<char>(error))));
+  const std::array<char, 2> payload = {static_cast<char>(kPayloadBase + static_cast<int>(error)), '\0'};
+  status.SetPayload(kPayloadName, absl::Cord(payload.data()));
   return status;
 }
 
 IoError IoErrorOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadName);
-  return payload.has_value() && payload->size() == 1 ? static_cast<IoError>((*payload)[0]) : IoError::kOk;
+  return payload.has_value() && payload->size() == 1 ? static_cast<IoError>((*payload)[0] - kPayloadBase)
+                                                     : IoError::kOk;
 }
 
 }  // namespace tunnel::core

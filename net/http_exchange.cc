@@ -80,14 +80,15 @@ core::Task<ExchangeResult> RelayAnswer(core::Reactor& reactor, const ForwardedEx
   }
   origin.DropHead();
   origin.StartBody(framing, plain ? BodyOut::kPlain : BodyOut::kAsFramed, client);
+  const Kind cut = until_close || plain ? Kind::kBroken : Kind::kCutShort;
   while (origin.body() == BodyState::kMore) {
-    const bool bad_request = client.body() == BodyState::kBad;
-    if (client.over().has_value() || Died(origin) || bad_request) co_return Ended(Kind::kBroken);
+    if (client.over().has_value()) co_return Ended(Kind::kBroken);
+    if (Died(origin) || client.body() == BodyState::kBad) co_return Ended(cut);
     changed.Reset();
     const absl::Status waited = co_await changed.Wait();
     if (!waited.ok()) co_return Ended(Kind::kCancelled);
   }
-  if (origin.body() == BodyState::kBad) co_return Ended(Kind::kBroken);
+  if (origin.body() == BodyState::kBad) co_return Ended(cut);
   ExchangeResult result = Ended(Kind::kDone);
   result.client_may_go_on = !how.close;
   // Bytes behind the answer belong to no request (RFC 9112 9.2).

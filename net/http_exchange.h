@@ -26,7 +26,8 @@ struct ExchangeResult {
     kNoAnswer,    // the origin left before its first byte
     kBadAnswer,   // nothing of the final answer was sent: the client is to be told 502 and `words`
     kBadRequest,  // as above with 400: the request's body is malformed
-    kBroken,      // in the middle of the answer, or the client left: its connection is to be aborted
+    kCutShort,    // in the middle of an answer whose framing tells the client so when its connection ends
+    kBroken,      // in the middle of one that would look whole, or the client left: its connection is to be aborted
     kCancelled,   // the task is to end
   };
   Kind kind = Kind::kBroken;

@@ -105,6 +105,7 @@ core::Task<bool> HttpProxyConnection::WaitForFirstByte() {
       co_return false;
     }
     DropDeadOrigin();
+    if (!client_.has_bytes()) client_.stream().ResumeReceive();
     const absl::Status waited = co_await Changed();
     if (absl::IsDeadlineExceeded(waited)) client_.CloseAfterSend();
     if (!waited.ok()) co_return false;
@@ -240,6 +241,7 @@ bool HttpProxyConnection::Conclude(const ExchangeResult& result) {
       SwitchToRelay();
       return false;
     case ExchangeResult::Kind::kNoAnswer:
+    case ExchangeResult::Kind::kCutShort:
       client_.CloseAfterSend();
       return false;
     case ExchangeResult::Kind::kBadAnswer:

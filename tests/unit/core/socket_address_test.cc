@@ -131,6 +131,8 @@ TEST(IoError, EveryErrorHasWordsAndAStatus) {
     EXPECT_FALSE(ToString(error).empty());
     if (error != IoError::kOk) {
       EXPECT_EQ(MessageOf(status), "dial: " + std::string(ToString(error)));
+      EXPECT_EQ(IoErrorOf(status), error);
+      EXPECT_EQ(IoErrorOf(Annotate(status, "outer")), error);
     }
   }
 }
