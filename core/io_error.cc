@@ -1,11 +1,19 @@
 #include "core/io_error.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
 #include "core/log.h"
 
 namespace tunnel::core {
+namespace {
+
+// One visible character for each IoError.
+constexpr const char* kPayloadName = "tunnel/io-error";
+constexpr char kPayloadBase = 'a';
+
+}  // namespace
 
 IoError FromErrno(int error_number) {
   switch (error_number) {
@@ -19,11 +27,12 @@ IoError FromErrno(int error_number) {
     case ECONNREFUSED:
       return IoError::kRefused;
     case EHOSTUNREACH:
+    case EHOSTDOWN:
+      return IoError::kUnreachable;
     case ENETUNREACH:
     case ENETDOWN:
-    case EHOSTDOWN:
     case EADDRNOTAVAIL:
-      return IoError::kUnreachable;
+      return IoError::kNetworkUnreachable;
     case ETIMEDOUT:
       return IoError::kTimedOut;
     case ECONNRESET:
@@ -65,7 +74,9 @@ std::string_view ToString(IoError error) {
     case IoError::kRefused:
       return "connection refused";
     case IoError::kUnreachable:
-      return "host or network unreachable";
+      return "host unreachable";
+    case IoError::kNetworkUnreachable:
+      return "network unreachable";
     case IoError::kTimedOut:
       return "timed out";
     case IoError::kReset:
@@ -107,7 +118,16 @@ absl::Status ToStatus(IoError error, std::string_view what) {
     default:
       break;
   }
-  return MakeStatus(code, "{}: {}", what, ToString(error));
+  absl::Status status = MakeStatus(code, "{}: {}", what, ToString(error));
+  const std::array<char, 2> payload = {static_cast<char>(kPayloadBase + static_cast<int>(error)), '\0'};
+  status.SetPayload(kPayloadName, absl::Cord(payload.data()));
+  return status;
+}
+
+IoError IoErrorOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPayloadName);
+  return payload.has_value() && payload->size() == 1 ? static_cast<IoError>((*payload)[0] - kPayloadBase)
+                                                     : IoError::kOk;
 }
 
 }  // namespace tunnel::core

@@ -9,18 +9,19 @@ namespace tunnel::core {
 
 enum class IoError {
   kOk = 0,
-  kCancelled,      // we asked for it
-  kNotFound,       // ENOENT, ENOTDIR: no such file, of a Unix socket
-  kRefused,        // ECONNREFUSED: nobody listens there
-  kUnreachable,    // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL: no way there
-  kTimedOut,       // ETIMEDOUT: the kernel gave up
-  kReset,          // ECONNRESET, EPIPE, ECONNABORTED, ENOTCONN: the peer is gone
-  kAddressInUse,   // EADDRINUSE
-  kDenied,         // EACCES, EPERM: a privilege or a firewall
-  kNoDescriptors,  // EMFILE, ENFILE: raise the limit of open files
-  kNoMemory,       // ENOMEM, ENOBUFS
-  kUnsupported,    // EAFNOSUPPORT, EOPNOTSUPP, ...: the kernel lacks it
-  kOther,          // anything else, logged with its number where it is translated
+  kCancelled,           // we asked for it
+  kNotFound,            // ENOENT, ENOTDIR: no such file, of a Unix socket
+  kRefused,             // ECONNREFUSED: nobody listens there
+  kUnreachable,         // EHOSTUNREACH, EHOSTDOWN: no way to this host
+  kNetworkUnreachable,  // ENETUNREACH, ENETDOWN, EADDRNOTAVAIL: no way there from here
+  kTimedOut,            // ETIMEDOUT: the kernel gave up
+  kReset,               // ECONNRESET, EPIPE, ECONNABORTED, ENOTCONN: the peer is gone
+  kAddressInUse,        // EADDRINUSE
+  kDenied,              // EACCES, EPERM: a privilege or a firewall
+  kNoDescriptors,       // EMFILE, ENFILE: raise the limit of open files
+  kNoMemory,            // ENOMEM, ENOBUFS
+  kUnsupported,         // EAFNOSUPPORT, EOPNOTSUPP, ...: the kernel lacks it
+  kOther,               // anything else, logged with its number where it is translated
 };
 
 // Translates a positive errno value. EAGAIN and EINTR must have been handled by the caller.
@@ -29,7 +30,10 @@ enum class IoError {
 // A few words for a log line: "connection refused".
 [[nodiscard]] std::string_view ToString(IoError error);
 
-// The status for `error` with a message "WHAT: words"; Ok for kOk.
+// The status for `error` with a message "WHAT: words"; Ok for kOk. It remembers `error`, also when it is annotated.
 [[nodiscard]] absl::Status ToStatus(IoError error, std::string_view what);
+
+// What ToStatus made `status` from; kOk when it did not.
+[[nodiscard]] IoError IoErrorOf(const absl::Status& status);
 
 }  // namespace tunnel::core

@@ -6,6 +6,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/strings/cord.h>
 #include <fmt/format.h>
 
 #include <string>
@@ -74,11 +75,18 @@ template <typename... Args>
   return MakeStatus(absl::StatusCode::kInternal, format, std::forward<Args>(args)...);
 }
 
-// Puts `context` and a colon before the message of a status that is not ok.
+// Gives `to` what `from` says beside its code and message (core/io_error.h), and returns it.
+[[nodiscard]] inline absl::Status WithPayloadsOf(const absl::Status& from, absl::Status to) {
+  from.ForEachPayload([&to](const auto& name, const absl::Cord& payload) { to.SetPayload(name, payload); });
+  return to;
+}
+
+// Puts `context` and a colon before the message of a status that is not ok; what else it says stays.
 template <typename... Args>
 [[nodiscard]] absl::Status Annotate(const absl::Status& status, fmt::format_string<Args...> format, Args&&... args) {
   if (status.ok()) return status;
-  return MakeStatus(status.code(), "{}: {}", fmt::format(format, std::forward<Args>(args)...), MessageOf(status));
+  return WithPayloadsOf(
+      status, MakeStatus(status.code(), "{}: {}", fmt::format(format, std::forward<Args>(args)...), MessageOf(status)));
 }
 
 }  // namespace tunnel

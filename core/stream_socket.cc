@@ -233,7 +233,8 @@ void StreamSocket::State::Fail(IoError error) {
 // reset that answers our data must not cost what came before it. So the receive side, which ends at once now that the
 // connection is dead, tells the handler.
 void StreamSocket::State::FailSend(IoError error) {
-  const bool dead = error == IoError::kReset || error == IoError::kTimedOut || error == IoError::kUnreachable;
+  const bool dead = error == IoError::kReset || error == IoError::kTimedOut || error == IoError::kUnreachable ||
+                    error == IoError::kNetworkUnreachable;
   const bool all_delivered = receive_ended_ && parked_.empty() && !parked_end_.has_value();
   if (!dead || all_delivered || lingering_) {
     Fail(error);

@@ -49,7 +49,8 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
     const absl::Status waited = co_await some_up_.Wait();
     if (!waited.ok()) {
       reactor_.counters().streams_failed.Add();
-      co_return Annotate(waited, "no channel to the server is up");
+      if (!absl::IsDeadlineExceeded(waited)) co_return waited;
+      co_return MakeStatus(absl::StatusCode::kFailedPrecondition, "no channel to the server is up");
     }
     up = Up();
     if (up.empty()) some_up_.Reset();

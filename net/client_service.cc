@@ -6,8 +6,9 @@
 #include "net/client_pool.h"
 #include "net/doh_client.h"
 #include "net/doh_tls_connector.h"
+#include "net/forward_listener.h"
 #include "net/limits.h"
-#include "net/listeners.h"
+#include "net/proxy_listener.h"
 
 namespace tunnel::net {
 namespace {

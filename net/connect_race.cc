@@ -13,7 +13,7 @@ using core::StreamSocket;
 
 absl::Status Failure(const std::vector<SocketAddress>& addresses, const RaceOutcome<StreamSocket>& outcome,
                      core::Duration limit) {
-  absl::StatusCode code = absl::StatusCode::kDeadlineExceeded;
+  absl::Status first = absl::DeadlineExceededError("");
   std::string words;
   for (size_t i = 0; i < addresses.size(); ++i) {
     const absl::Status& failure = outcome.failures[i];
@@ -22,11 +22,11 @@ absl::Status Failure(const std::vector<SocketAddress>& addresses, const RaceOutc
       words += fmt::format("connect to {}: {} {} ms", addresses[i].ToString(),
                            i < outcome.started ? "no answer within" : "not tried within", core::ToMilliseconds(limit));
     } else {
-      if (code == absl::StatusCode::kDeadlineExceeded) code = failure.code();
+      if (absl::IsDeadlineExceeded(first)) first = failure;
       words += MessageOf(failure);  // names its address
     }
   }
-  return MakeStatus(code, "{}", words);
+  return WithPayloadsOf(first, MakeStatus(first.code(), "{}", words));
 }
 
 core::Task<absl::StatusOr<StreamSocket>> Race(core::Reactor* reactor, std::vector<SocketAddress> addresses,

@@ -17,8 +17,9 @@ struct ConnectRaceOptions {
 
 // Connects to one of `addresses`, tried in their order (OrderForDialling): the next one is tried when the one before
 // has failed, or has not connected after `attempt_delay`. The first connection wins and the others are given up; all
-// have ended when this returns. The error lists every address and what became of it; its code is that of the first
-// one that was refused an answer rather than kept waiting. Or why the task was interrupted.
+// have ended when this returns. The error lists every address and what became of it; its code and
+// IoErrorOf() are those of the first one that was refused an answer rather than kept waiting. Or why the task was
+// interrupted.
 [[nodiscard]] core::Task<absl::StatusOr<core::StreamSocket>> ConnectRace(core::Reactor& reactor,
                                                                          std::vector<core::SocketAddress> addresses,
                                                                          ConnectRaceOptions options);

@@ -73,7 +73,9 @@ class LegacyOpen final : ByteStream::Handler {
   }
   void OnChannelGone(LegacyClient& channel, const absl::Status& reason) {
     asked_.erase(std::remove(asked_.begin(), asked_.end(), &channel), asked_.end());
-    if (winner_ == &channel || asked_.empty()) Fail(Annotate(reason, "channel lost"));
+    if (winner_ == &channel || asked_.empty()) {
+      Fail(MakeStatus(absl::StatusCode::kAborted, "channel lost: {}", MessageOf(reason)));
+    }
   }
 
  private:

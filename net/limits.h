@@ -17,7 +17,7 @@ using std::chrono_literals::operator""s;
 inline constexpr core::Duration kNegotiationLimit = 10s;
 // Connections of one core that are not through that yet, servers' and listeners' alike; more are refused at once.
 inline constexpr int64_t kNegotiationsPerCore = 4096;
-// A request on a kept-alive connection of -serve-dns may let this long pass after the last.
+// A request on a kept-alive connection of -serve-dns or of the HTTP proxy may let this long pass after the last.
 inline constexpr core::Duration kIdleRequestLimit = 30s;
 
 // --- channels ---
@@ -75,6 +75,14 @@ inline constexpr size_t kWaitingDatagrams = 32;
 inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;
 // A target that was refused is not asked about again for this long, however much is sent to it.
 inline constexpr core::Duration kRefusedTargetLimit = 5s;
+
+// --- HTTP forwarding ---
+// Chunks smaller than this are copied together with their heads; larger ones are passed on as they lie.
+inline constexpr size_t kCopiedChunkBytes = size_t{2} * 1024;
+inline constexpr size_t kChunkBlockBytes = size_t{16} * 1024;
+static_assert(kCopiedChunkBytes < kChunkBlockBytes);
+// Interim responses to one request: they are forwarded at once, whether or not the client reads.
+inline constexpr int kInterimResponses = 32;
 
 // --- stopping ---
 inline constexpr core::Duration kDrainLimit = 30s;

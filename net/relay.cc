@@ -76,6 +76,10 @@ void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStr
 
 void RelaySet::Ended(Relay& relay) {
   delete &relay;
+  LetGo();
+}
+
+void RelaySet::LetGo() {
   --size_;
   if (size_ == 0 && emptied_ != nullptr) emptied_();
 }

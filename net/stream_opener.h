@@ -12,8 +12,9 @@ namespace tunnel::net {
 class StreamOpener {
  public:
   // Opens a stream to `target`; `first` (may be empty) are its first bytes. Ends within kOpenLimit: with the stream
-  // once the target is connected, or kUnavailable (the target or its channel), or kDeadlineExceeded (also when no
-  // channel was up all the time).
+  // once the target is connected, or with what became of it: kUnavailable (the target; core::IoErrorOf says more where
+  // the channel's protocol does), kNotFound (no such name), kPermissionDenied, kDeadlineExceeded, kAborted (the channel
+  // was lost meanwhile), kFailedPrecondition (no channel was up for all that time). net/proxy_replies.h maps them.
   [[nodiscard]] virtual core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
                                                                                      core::Slice first) = 0;
 

@@ -1,4 +1,4 @@
-// Every bound that the SOCKS5, HTTP/1.1, DNS and address codecs hold their peers to, and how the bounds relate.
+// Every bound that the SOCKS, HTTP/1.1, DNS and address codecs hold their peers to, and how the bounds relate.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,8 @@ inline constexpr size_t kSocks5MaxUserPassBytes = 1 + 1 + 255 + 1 + 255;
 inline constexpr size_t kSocks5MaxRequestBytes = 4 + 1 + 255 + 2;
 inline constexpr size_t kSocks5MaxReplyBytes = 4 + 16 + 2;
 inline constexpr size_t kSocks5MaxUdpHeaderBytes = 4 + 1 + 255 + 2;
+// SOCKS4 sets no bound to its user id; what SOCKS5 gives a user name is enough.
+inline constexpr size_t kSocks4MaxUserIdBytes = 255;
 
 // One HTTP/1.1 message head, start line and the empty line at its end included.
 inline constexpr size_t kHttp1MaxHeadBytes = 16UL * 1024;

@@ -18,6 +18,7 @@ int HexValue(char c) {
 
 ChunkedDecoder::Step ChunkedDecoder::Next(std::string_view input) {
   size_t at = 0;
+  size_t trailers_at = in_trailers() ? 0 : std::string_view::npos;
   while (state_ != State::kDone && state_ != State::kError && at < input.size()) {
     if (state_ == State::kData) {
       const auto taken = static_cast<size_t>(std::min<uint64_t>(remaining_, input.size() - at));
@@ -28,10 +29,12 @@ ChunkedDecoder::Step ChunkedDecoder::Next(std::string_view input) {
     reason_ = Advance(input[at]);
     if (!reason_.empty()) state_ = State::kError;
     ++at;
+    if (in_trailers()) trailers_at = std::min(trailers_at, at);
   }
-  if (state_ == State::kDone) return {.kind = Step::Kind::kDone, .consumed = at};
   if (state_ == State::kError) return {.kind = Step::Kind::kError, .consumed = at, .reason = reason_};
-  return {.kind = Step::Kind::kNeedMore, .consumed = at};
+  return {.kind = state_ == State::kDone ? Step::Kind::kDone : Step::Kind::kNeedMore,
+          .consumed = at,
+          .trailers = trailers_at < at ? input.substr(trailers_at, at - trailers_at) : std::string_view()};
 }
 
 std::string_view ChunkedDecoder::AddSizeDigit(char c) {

@@ -7,8 +7,9 @@
 
 namespace tunnel::proto {
 
-// Strict: CRLF only, no white space around a size, extensions and trailers bounded in sum (codec_limits.h). They are
-// checked and dropped. Holds a few words of state and copies nothing. After kDone and kError it stays there.
+// Strict: CRLF only, no white space around a size, extensions and trailers bounded in sum (codec_limits.h). Extensions
+// are checked and dropped, trailers handed out as they stand. Holds a few words of state and copies nothing. After
+// kDone and kError it stays there.
 class ChunkedDecoder {
  public:
   struct Step {
@@ -19,6 +20,9 @@ class ChunkedDecoder {
     size_t consumed = 0;
     // kData: a view into the input, never empty.
     std::string_view data;
+    // kNeedMore and kDone: the part of the trailer section that this step took, a view into the input. All of them
+    // together are lines `name: value CRLF` and the empty line.
+    std::string_view trailers;
     // kError: a literal.
     std::string_view reason;
   };
@@ -44,6 +48,7 @@ class ChunkedDecoder {
     kError,
   };
 
+  [[nodiscard]] bool in_trailers() const { return state_ >= State::kTrailerStart && state_ <= State::kEndLf; }
   // Moves past one byte that is not data. Returns an error's reason, or nothing.
   std::string_view Advance(char c);
   std::string_view AddSizeDigit(char c);

@@ -116,10 +116,10 @@ TEST(IoError, TranslatesEveryErrnoOfASocketCall) {
       {ENOTDIR, IoError::kNotFound},
       {ECONNREFUSED, IoError::kRefused},
       {EHOSTUNREACH, IoError::kUnreachable},
-      {ENETUNREACH, IoError::kUnreachable},
-      {ENETDOWN, IoError::kUnreachable},
+      {ENETUNREACH, IoError::kNetworkUnreachable},
+      {ENETDOWN, IoError::kNetworkUnreachable},
       {EHOSTDOWN, IoError::kUnreachable},
-      {EADDRNOTAVAIL, IoError::kUnreachable},
+      {EADDRNOTAVAIL, IoError::kNetworkUnreachable},
       {ETIMEDOUT, IoError::kTimedOut},
       {ECONNRESET, IoError::kReset},
       {EPIPE, IoError::kReset},
@@ -151,6 +151,7 @@ TEST(IoError, EveryErrorHasWordsAndAStatus) {
       {IoError::kNotFound, absl::StatusCode::kUnavailable},
       {IoError::kRefused, absl::StatusCode::kUnavailable},
       {IoError::kUnreachable, absl::StatusCode::kUnavailable},
+      {IoError::kNetworkUnreachable, absl::StatusCode::kUnavailable},
       {IoError::kTimedOut, absl::StatusCode::kDeadlineExceeded},
       {IoError::kReset, absl::StatusCode::kUnavailable},
       {IoError::kAddressInUse, absl::StatusCode::kUnavailable},
@@ -166,6 +167,8 @@ TEST(IoError, EveryErrorHasWordsAndAStatus) {
     EXPECT_FALSE(ToString(error).empty());
     if (error != IoError::kOk) {
       EXPECT_EQ(MessageOf(status), "dial: " + std::string(ToString(error)));
+      EXPECT_EQ(IoErrorOf(status), error);
+      EXPECT_EQ(IoErrorOf(Annotate(status, "outer")), error);
     }
   }
 }

@@ -31,6 +31,7 @@ class MemoryStream final : public ByteStream, core::Attention {
 
   void SetHandler(Handler* handler) override {
     handler_ = handler;
+    paused_ = handler == nullptr;
     Wake();
   }
   void PauseReceive() override { paused_ = true; }

@@ -17,6 +17,7 @@ struct Outcome {
   Kind kind = Kind::kNeedMore;
   std::string data;
   size_t left = 0;
+  std::string trailers;
 };
 
 Outcome Decode(const Arrival& arrival) {
@@ -31,6 +32,7 @@ Outcome Decode(const Arrival& arrival) {
       EXPECT_EQ(step.kind == Kind::kData, !step.data.empty());
       EXPECT_EQ(step.kind == Kind::kError, !step.reason.empty());
       outcome.data += step.data;
+      outcome.trailers += step.trailers;
       outcome.kind = step.kind;
       input.remove_prefix(step.consumed);
       more = step.kind == Kind::kData;
@@ -41,6 +43,23 @@ Outcome Decode(const Arrival& arrival) {
     outcome.left += input.size();
   }
   return outcome;
+}
+
+TEST(Chunked, HandsOutTrailers) {
+  const struct {
+    std::string input;
+    std::string trailers;
+  } cases[] = {
+      {"0\r\n\r\n", "\r\n"},
+      {"1\r\na\r\n0;x\r\nX-T: a \x80\r\nY:\r\n\r\n", "X-T: a \x80\r\nY:\r\n\r\n"},
+  };
+  for (const auto& c : cases) {
+    ForEachArrival(c.input, [&](const Arrival& arrival) {
+      const Outcome outcome = Decode(arrival);
+      EXPECT_EQ(outcome.kind, Kind::kDone);
+      EXPECT_EQ(outcome.trailers, c.trailers) << arrival.how;
+    });
+  }
 }
 
 TEST(Chunked, Decodes) {
