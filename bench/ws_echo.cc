@@ -223,6 +223,7 @@ absl::Status Dial(const Settings& settings) {
 
 int Main(const std::vector<std::string>& args) {
   std::vector<const FlagSpec*> specs;
+  specs.reserve(kFlags.size());
   for (const FlagSpec& spec : kFlags) specs.push_back(&spec);
   auto given = tools::SplitArguments(args, specs);
   absl::Status status = given.status();

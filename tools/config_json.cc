@@ -20,7 +20,7 @@ class CountingIterator {
   using pointer = const char*;
   using reference = const char&;
 
-  CountingIterator(const char* at, unsigned* line) : at_(at), line_(line) {}
+  CountingIterator(std::string_view::const_iterator at, unsigned* line) : at_(at), line_(line) {}
   reference operator*() const { return *at_; }
   CountingIterator& operator++() {
     if (*at_ == '\n') ++*line_;
@@ -35,7 +35,7 @@ class CountingIterator {
   friend bool operator==(const CountingIterator& a, const CountingIterator& b) { return a.at_ == b.at_; }
 
  private:
-  const char* at_;
+  std::string_view::const_iterator at_;
   unsigned* line_;
 };
 
@@ -131,8 +131,8 @@ class Reader final : public nlohmann::json_sax<Json> {
 absl::StatusOr<std::vector<ConfigEntry>> ReadJson(std::string_view text) {
   unsigned line = 1;
   Reader reader(line);
-  const bool parsed = Json::sax_parse(CountingIterator(text.data(), &line),
-                                      CountingIterator(text.data() + text.size(), &line), &reader);
+  const bool parsed =
+      Json::sax_parse(CountingIterator(text.begin(), &line), CountingIterator(text.end(), &line), &reader);
   return std::move(reader).Take(parsed);
 }
 
