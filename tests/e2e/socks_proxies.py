@@ -26,7 +26,8 @@ user.privileged: root
 user.unprivileged: nobody
 client pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 }}
 {block}
-socks pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 command: connect }}
+socks pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 command: connect udpassociate }}
+socks pass {{ from: 0.0.0.0/0 to: 127.0.0.0/8 command: udpreply }}
 """)
     process = lab.start("danted", "danted", "-f", folder / "danted.conf", "-p", folder / "pid")
     wait_until(lambda: listens(port), what="danted to listen")
