@@ -19,7 +19,7 @@ enum class ListenKind {
   kServerTls,    // wss://: the tunnel server
   kServerPlain,  // ws://: the same behind something that ends TLS
   kForward,      // tcp://LISTEN/TARGET: every connection goes to one target
-  kProxy,        // proxy://: SOCKS5 and HTTP CONNECT on one port
+  kProxy,        // proxy://: SOCKS4, SOCKS5 and HTTP on one port
 };
 
 // One thing to listen on. `-l tcp://A/B,C/D` makes two.

@@ -94,7 +94,7 @@ core::Task<ExchangeResult> RelayAnswer(core::Reactor& reactor, const ForwardedEx
   // Bytes behind the answer belong to no request (RFC 9112 9.2).
   result.origin_may_go_on = origin_persistent && client.body() == BodyState::kDone && !origin.ended() &&
                             !origin.over().has_value() && !origin.has_bytes();
-  co_return std::move(result);
+  co_return result;
 }
 
 }  // namespace tunnel::net

@@ -46,7 +46,7 @@ inline constexpr size_t kParkedStreamBytes = size_t{256} * 1024;
 // Channels of one source address unless -channels-per-source says otherwise: hundreds of clients behind one NAT.
 inline constexpr unsigned kChannelsPerSource = 1024;
 // Streams one channel carries at most; a further one is answered with CLOSE.
-inline constexpr size_t kStreamsPerChannel = 16 * 1024;
+inline constexpr size_t kStreamsPerChannel = size_t{16} * 1024;
 // Connects to targets in progress on one core.
 inline constexpr int64_t kConnectsPerCore = 1024;
 // From a listener's CONNECT to the target's answer.

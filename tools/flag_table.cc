@@ -230,7 +230,7 @@ const Flag kFlags[] = {
      .default_text = "required",
      .help =
          "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
-         "client: proxy://[user:password@]ip:port for SOCKS5 and HTTP CONNECT on one port, "
+         "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
          "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections. No ip is 0.0.0.0, port 0 a free one "
          "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port, with a colon "
          "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "

@@ -23,7 +23,7 @@ const std::vector<Example>& Examples() {
       {"A server of its own: makes its certificate and ECH keys, prints what clients need, answers DoH itself.",
        {"-l", "wss://0.0.0.0:443/tunnel", "-token", "SECRET", "-name", "tunnel.example.org", "-ech-public-name",
         "www.example.com", "-serve-dns"}},
-      {"Its client: SOCKS5 and HTTP CONNECT on port 1080. The resolver is the server; the pin is in the server's log.",
+      {"Its client: SOCKS and HTTP proxy on port 1080. The resolver is the server; the pin is in the server's log.",
        {"-l", "proxy://127.0.0.1:1080", "-f", "wss://tunnel.example.org:443/tunnel", "-token", "SECRET", "-dns",
         "https://203.0.113.5/dns-query", "-ech", "auto", "-pin",
         "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD"}},

@@ -408,3 +408,25 @@ def test_drain_waits_for_an_answer(lab):
         origin.call(go[0].set)
         assert apps.receive_exactly(sock, 2) == b"cd"
         assert client.process.wait(10) == 0
+
+
+@pytest.mark.one_backend
+def test_no_channel(lab):
+    """Nothing answers at the server's port: every protocol is told in its own way once the waiting is over."""
+    client = lab.client(free_port(), config=lab.server(port=free_port()).config, up=False)
+    target = b"GET http://127.0.0.1:9/ HTTP/1.1\r\nHost: 127.0.0.1:9\r\nConnection: close\r\n\r\n"
+    expected = {
+        b"\x05\x01\x00\x05\x01\x00\x01\x7f\0\0\x01\0\x09": b"\x05\x00\x05\x01\x00\x01" + bytes(6),
+        b"\x04\x01\0\x09\x7f\0\0\x01\0": b"\x00\x5b" + bytes(6),
+        target: b"HTTP/1.1 502 Bad Gateway\r\n",
+        b"CONNECT 127.0.0.1:9 HTTP/1.1\r\nHost: 127.0.0.1:9\r\n\r\n": b"HTTP/1.1 502 Bad Gateway\r\n",
+    }
+    sockets = {request: connect(client) for request in expected}
+    for request, sock in sockets.items():
+        sock.settimeout(25 * SLOWNESS)
+        sock.sendall(request)
+    for request, sock in sockets.items():
+        with sock:
+            answer = read_all(sock)
+            assert answer.startswith(expected[request]), (request, answer)
+            assert b"tunnel is not connected" in answer or not answer.startswith(b"HTTP")

@@ -1,9 +1,9 @@
-#include "net/target_policy.h"
-
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
+
+#include "net/target_policy.h"
 
 namespace tunnel::net {
 namespace {

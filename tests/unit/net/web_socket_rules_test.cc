@@ -1,5 +1,3 @@
-#include "net/web_socket.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +9,7 @@
 
 #include "memory_stream.h"
 #include "net/limits.h"
+#include "net/web_socket.h"
 #include "proto/websocket_encoder.h"
 #include "run_task.h"
 

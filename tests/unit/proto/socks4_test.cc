@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "cut_input.h"
+#include "guarded_input.h"
 
 namespace tunnel::proto {
 namespace {

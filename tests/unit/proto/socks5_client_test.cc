@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/status.h"
-#include "cut_input.h"
+#include "guarded_input.h"
 
 namespace tunnel::proto {
 namespace {
