@@ -13,6 +13,7 @@
 #include "core/listener.h"
 #include "ech/key_store.h"
 #include "manual_backend.h"
+#include "net/direct_datagrams.h"
 #include "net/limits.h"
 #include "net/made_certificate.h"
 #include "net/tcp_stream.h"
@@ -87,8 +88,9 @@ class ClientPoolTest : public ManualReactorTest {
     server_config_.admitted = {*proto::ParseCidr("0.0.0.0/0")};
     server_config_.token = "secret";
     spec_.kind = ListenKind::kServerTls;
-    server_ = std::make_unique<TunnelServer>(reactor(), ServerParts{.config = server_config_, .tls = server_tls_.get()},
-                                             connector_, relays_, scope_);
+    server_ = std::make_unique<TunnelServer>(
+        reactor(), ServerParts{.config = server_config_, .sources = sources_, .tls = server_tls_.get()}, connector_,
+        datagrams_, relays_, scope_);
     Listen(0);
     auto echo = core::Listener::Open(reactor(), *SocketAddress::Parse("127.0.0.1", 0), false,
                                      [this](core::StreamSocket socket, const SocketAddress&) {
@@ -100,7 +102,7 @@ class ClientPoolTest : public ManualReactorTest {
     ASSERT_TRUE(echo.ok());
     target_listener_ = std::make_unique<core::Listener>(*std::move(echo));
 
-    config_.server_addresses = {*proto::ParseIpAddress("127.0.0.1")};
+    config_.server_addresses = {*SocketAddress::Parse("127.0.0.1", 0)};
     config_.server_port = listener_->local_address().port();
     config_.token = "secret";
     client_options_.pins = {server_tls_->pin()};
@@ -169,6 +171,8 @@ class ClientPoolTest : public ManualReactorTest {
   TargetConnector connector_{reactor(), resolver_, policy_};
   RelaySet relays_{reactor()};
   core::Scope scope_{reactor()};
+  DirectDatagrams datagrams_{reactor(), resolver_, policy_, scope_};
+  SourceLimit sources_{0};
   Config server_config_;
   ListenSpec spec_;
   std::unique_ptr<TlsServerContext> server_tls_;

@@ -11,6 +11,7 @@
 #include "manual_backend.h"
 #include "memory_stream.h"
 #include "message_peer.h"
+#include "net/direct_datagrams.h"
 #include "net/legacy_client.h"
 #include "net/legacy_server.h"
 #include "net/limits.h"
@@ -335,7 +336,7 @@ class LegacyServerTest : public ManualReactorTest, public testing::WithParamInte
     listener_ = std::make_unique<core::Listener>(*std::move(listener));
     auto [near, far] = MemoryStream::Pair(reactor(), GetParam());
     socket_ = std::make_unique<WebSocket>(reactor(), std::move(near), WebSocket::Options{.role = Role::kServer});
-    server_ = std::make_unique<LegacyServer>(reactor(), *socket_, connector_, relays_, scope_,
+    server_ = std::make_unique<LegacyServer>(reactor(), *socket_, connector_, datagrams_, relays_, scope_,
                                              [this](const absl::Status& why) { down_ = why; });
     socket_->Start(server_.get(), {});
     client_ = std::make_unique<MessagePeer>(reactor(), std::move(far), Role::kClient);
@@ -368,6 +369,7 @@ class LegacyServerTest : public ManualReactorTest, public testing::WithParamInte
   TargetConnector connector_{reactor(), resolver_, policy_};
   RelaySet relays_{reactor()};
   core::Scope scope_{reactor()};
+  DirectDatagrams datagrams_{reactor(), resolver_, policy_, scope_};
   std::unique_ptr<core::Listener> listener_;
   std::vector<std::unique_ptr<Target>> targets_;
   std::unique_ptr<WebSocket> socket_;

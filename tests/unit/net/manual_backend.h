@@ -39,6 +39,16 @@ class ManualBackend final : public core::Backend {
   [[nodiscard]] core::SocketAddress LocalAddress(int descriptor) override { return inner_->LocalAddress(descriptor); }
   [[nodiscard]] core::SocketAddress PeerAddress(int descriptor) override { return inner_->PeerAddress(descriptor); }
   void SetNoDelay(int descriptor) override { inner_->SetNoDelay(descriptor); }
+  [[nodiscard]] core::IoError OpenDatagram(const core::SocketAddress& address, int& descriptor) override {
+    return inner_->OpenDatagram(address, descriptor);
+  }
+  [[nodiscard]] core::IoError ConnectDatagram(int descriptor, const core::SocketAddress& peer) override {
+    return inner_->ConnectDatagram(descriptor, peer);
+  }
+  [[nodiscard]] core::DatagramsSent SendDatagrams(int descriptor,
+                                                  std::span<const core::OutgoingDatagram> datagrams) override {
+    return inner_->SendDatagrams(descriptor, datagrams);
+  }
   [[nodiscard]] core::IoError SetCongestionControl(int descriptor, const std::string& algorithm) override {
     return inner_->SetCongestionControl(descriptor, algorithm);
   }

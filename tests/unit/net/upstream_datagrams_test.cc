@@ -6,7 +6,7 @@
 #include "core/listener.h"
 #include "datagram_peers.h"
 #include "net/direct_datagrams.h"
-#include "net/listeners.h"
+#include "net/proxy_listener.h"
 
 namespace tunnel::net {
 namespace {
