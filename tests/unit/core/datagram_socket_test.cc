@@ -166,7 +166,9 @@ TEST_P(DatagramSocketTest, KeptSlicesDoNotStopReceiving) {
   const Peer peer(Loopback(false));
   for (size_t i = 0; i < kCount; ++i) {
     peer.SendTo(socket.local_address(), Pattern::Text(i, 1000));
-    if (i % 16 == 15) ASSERT_TRUE(RunUntil([&] { return inbox.received.size() == i + 1; }));
+    if (i % 16 == 15) {
+      ASSERT_TRUE(RunUntil([&] { return inbox.received.size() == i + 1; }));
+    }
   }
   for (size_t i = 0; i < kCount; ++i) ASSERT_EQ(inbox.kept[i].text(), Pattern::Text(i, 1000)) << i;
 }

@@ -30,7 +30,9 @@ class UnixSocketTest : public ReactorTest {
   void TearDown() override {
     listener_.Close();
     accepted_.clear();
-    if (reactor_ != nullptr) EXPECT_TRUE(RunUntil([&] { return reactor().counters().sockets_open.Get() == 0; }));
+    if (reactor_ != nullptr) {
+      EXPECT_TRUE(RunUntil([&] { return reactor().counters().sockets_open.Get() == 0; }));
+    }
     EXPECT_FALSE(std::filesystem::exists(path())) << "the file outlived its listener";
     std::filesystem::remove_all(folder_);
     ReactorTest::TearDown();

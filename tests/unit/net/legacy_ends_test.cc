@@ -118,7 +118,9 @@ TEST_F(LegacyClientTest, RacesItsChannels) {
     const auto heard = Heard(i);
     ASSERT_THAT(heard, ElementsAre(StartsWith("t CLAIM:")));
     EXPECT_EQ(heard[0].substr(heard[0].find('|')), fmt::format("|{}", i + 1)) << "the channel's number";
-    if (i > 0) EXPECT_EQ(IdIn(heard[0]), id) << "one connection";
+    if (i > 0) {
+      EXPECT_EQ(IdIn(heard[0]), id) << "one connection";
+    }
     id = IdIn(heard[0]);
   }
   // The second answers first and carries the stream; the others come too late.
@@ -261,7 +263,9 @@ TEST_F(LegacyClientTest, LeavesNothingBehindWhenInterrupted) {
     Settle();
     ASSERT_TRUE(result.has_value());
     EXPECT_TRUE(absl::IsCancelled(result->status()));
-    if (requested) EXPECT_THAT(Heard(0), ElementsAre("t CLOSE:" + id)) << "the server must not connect for nobody";
+    if (requested) {
+      EXPECT_THAT(Heard(0), ElementsAre("t CLOSE:" + id)) << "the server must not connect for nobody";
+    }
     // Late answers find nobody.
     Say(0, "CLAIM_ACK:" + id + "|1");
     Say(0, "CONNECTED:" + id);

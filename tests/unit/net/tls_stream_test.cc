@@ -366,7 +366,9 @@ TEST_P(TlsStreamTest, TakesATruncationForADeath) {
       ASSERT_TRUE(RunUntil([&] { return seen.dead.has_value(); }));
       EXPECT_FALSE(seen.dead->ok());
       EXPECT_EQ(seen.ends, 0);
-      if (!reset) EXPECT_EQ(seen.received, "all but the end");
+      if (!reset) {
+        EXPECT_EQ(seen.received, "all but the end");
+      }
       server_->Send(Bytes("into the void"));
       server_->FinishSend();
       server_.reset();
@@ -495,7 +497,9 @@ TEST_P(TlsStreamTest, MayBeDestroyedFromItsCallbacks) {
     if (where == "dead") raw_->peer.FinishSend();
     if (where == "drained") source.Push();
     ASSERT_TRUE(RunRaw([&] { return server_ == nullptr; }));
-    if (where.starts_with("data")) EXPECT_EQ(seen.calls, 1);
+    if (where.starts_with("data")) {
+      EXPECT_EQ(seen.calls, 1);
+    }
   }
 }
 

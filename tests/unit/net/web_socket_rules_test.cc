@@ -164,7 +164,9 @@ TEST_P(WebSocketRules, MasksAsItsRoleMust) {
     EXPECT_EQ((peer().raw[1] & 0x80) != 0, GetParam() == Role::kClient);
     keys.insert(peer().raw.substr(2, 4));
   }
-  if (GetParam() == Role::kClient) EXPECT_EQ(keys.size(), 64U);
+  if (GetParam() == Role::kClient) {
+    EXPECT_EQ(keys.size(), 64U);
+  }
 }
 
 // Section 5.5.2: with the same payload, also between the fragments of a message.

@@ -38,7 +38,9 @@ Outcome Negotiate(const Arrival& arrival, Socks5Command command, const Target& t
         outcome.sent.append(event.send.begin(), event.send.end());
         continue;
       case Kind::kNeedMore: {
-        if (piece > 0) EXPECT_EQ(client.consumed(), arrival.pieces[piece - 1].size());
+        if (piece > 0) {
+          EXPECT_EQ(client.consumed(), arrival.pieces[piece - 1].size());
+        }
         if (piece == arrival.pieces.size()) {
           outcome.end = "needs more";
           return outcome;
