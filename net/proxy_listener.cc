@@ -76,8 +76,8 @@ core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, c
     const bool ended = reader.ended();
     if (!reader.dead().ok()) co_return;
     reader.Detach();
-    co_await ServeHttpProxy(HttpProxyContext{.reactor = reactor, .spec = spec, .opener = opener, .relays = relays},
-                            std::move(stream), std::move(received), ended);
+    const HttpProxyContext http_context{.reactor = reactor, .spec = spec, .opener = opener, .relays = relays};
+    co_await ServeHttpProxy(http_context, std::move(stream), std::move(received), ended);
     co_return;
   }
   if (!request.has_value()) {

@@ -97,7 +97,9 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> UpstreamProxy::Connect(p
 }
 
 core::Task<absl::StatusOr<UpstreamAssociation>> UpstreamProxy::Associate() {
-  auto negotiated = co_await Negotiate(proto::Socks5Command::kUdpAssociate, {.host = "0.0.0.0", .port = 0});
+  // A variable: g++ 12 destroys an aggregate made inside a co_await expression twice (GCC bug 98401 and its kin).
+  proto::Target anywhere{.host = "0.0.0.0", .port = 0};
+  auto negotiated = co_await Negotiate(proto::Socks5Command::kUdpAssociate, std::move(anywhere));
   if (!negotiated.ok()) co_return negotiated.status();
   UpstreamAssociation association{.control = std::move(negotiated->stream)};
   const proto::Target& bound = negotiated->bound;
