@@ -83,7 +83,11 @@ int HexValue(char c) {
 
 absl::StatusOr<Pin> ParsePin(std::string_view text) {
   const std::string_view given = text;
-  if (text.starts_with("sha256/")) text.remove_prefix(text.starts_with("sha256//") ? 8 : 7);
+  if (text.starts_with("sha256/")) {
+    text.remove_prefix(7);
+    // curl writes two slashes; but a slash may also be the first of the 44 characters.
+    if (text.starts_with('/') && text.size() != 44) text.remove_prefix(1);
+  }
   Pin pin{};
   std::string hex(text);
   std::erase(hex, ':');

@@ -497,6 +497,12 @@ TEST(PinTest, Forms) {
   EXPECT_EQ((*pin)[31], 0xaa);
   EXPECT_EQ(*ParsePin(FormatPin(*pin)), *pin);
   EXPECT_EQ(*ParsePin("sha256//" + FormatPin(*pin).substr(7)), *pin);
+  // One in 64 begins with a slash.
+  Pin slash{};
+  slash[0] = 0xff;
+  EXPECT_TRUE(FormatPin(slash).starts_with("sha256//"));
+  EXPECT_EQ(*ParsePin(FormatPin(slash)), slash);
+  EXPECT_EQ(*ParsePin("sha256//" + FormatPin(slash).substr(7)), slash);
   for (const std::string& bad :
        {std::string(), hex.substr(1), hex + "a", std::string("sha256/"), std::string(64, 'g')}) {
     EXPECT_FALSE(ParsePin(bad).ok()) << bad;
