@@ -128,8 +128,11 @@ def test_target_sockets_are_denied_unless_named(lab):
     server, client = lab.pair("-l", f"proxy://unix:{lab.path('proxy.sock')}",
                               listen=f"tcp://127.0.0.1:{{port}}/unix:{target}",
                               server_extra=("-allow-target", "*", "-allow-target", f"unix:{target}x"))
-    with socket.create_connection(("127.0.0.1", client.port), 15) as sock:
-        assert apps.ends(sock)
+    try:
+        with socket.create_connection(("127.0.0.1", client.port), 15) as sock:
+            assert apps.ends(sock)
+    except ConnectionResetError:
+        pass  # the denial was as quick as connect()
     assert server.process.counters()["targets_denied"] == 1
     assert unix_origin.accepted == 0
 
