@@ -23,7 +23,7 @@ namespace tunnel::bench {
 namespace {
 
 // The message of a number: printable, and another one for every number and position.
-std::string MessageOf(uint64_t number, size_t size) {
+std::string TestMessage(uint64_t number, size_t size) {
   std::string text(size, '\0');
   uint64_t state = number * 0x9E3779B97F4A7C15U + 1;
   for (char& c : text) {
@@ -47,7 +47,7 @@ class Exchange final : public net::WebSocket::Handler {
   [[nodiscard]] absl::Status status() const {
     if (!wrong_.empty()) return Internal("{}", wrong_);
     if (received_ < options_.messages) {
-      return Unavailable("{} of {} messages, then: {}", received_, options_.messages, tunnel::MessageOf(down_));
+      return Unavailable("{} of {} messages, then: {}", received_, options_.messages, MessageOf(down_));
     }
     return closed_in_order_ ? absl::OkStatus() : down_;
   }
@@ -62,7 +62,7 @@ class Exchange final : public net::WebSocket::Handler {
   void SendMore() {
     if (!verifies()) return;
     while (sent_ < options_.messages && sent_ - received_ < options_.window && socket_.writable()) {
-      const std::string text = MessageOf(sent_, SizeOf(sent_));
+      const std::string text = TestMessage(sent_, SizeOf(sent_));
       SendWhole(socket_, KindOf(sent_), {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
       ++sent_;
     }
@@ -75,7 +75,7 @@ class Exchange final : public net::WebSocket::Handler {
   void OnMessageEnd() override {
     if (received_ == options_.messages) return;
     if (verifies()) {
-      if (received_ >= sent_ || opcode_ != KindOf(received_) || message_ != MessageOf(received_, SizeOf(received_))) {
+      if (received_ >= sent_ || opcode_ != KindOf(received_) || message_ != TestMessage(received_, SizeOf(received_))) {
         wrong_ = fmt::format("message {} of {} bytes did not come back as it was", received_, SizeOf(received_));
         socket_.Close(proto::kClosePolicy, "not an echo");
         return;
@@ -97,7 +97,7 @@ class Exchange final : public net::WebSocket::Handler {
   void OnWritable() override { SendMore(); }
   void OnDown(const absl::Status& reason) override {
     down_ = reason;
-    closed_in_order_ = closing_ && tunnel::MessageOf(reason).starts_with("closed by us");
+    closed_in_order_ = closing_ && MessageOf(reason).starts_with("closed by us");
     ended_.Set();
   }
 
@@ -196,7 +196,7 @@ core::Task<absl::StatusOr<std::string>> EchoUntilEnd(core::Reactor& reactor, Upg
   session.Start(std::move(upgraded.rest));
   const absl::Status waited = co_await ended.Wait();
   if (!waited.ok()) co_return waited;
-  fmt::print("down: {}\n", tunnel::MessageOf(down));
+  fmt::print("down: {}\n", MessageOf(down));
   co_return Figures(session.counts(), reactor.now() - start);
 }
 

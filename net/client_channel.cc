@@ -10,6 +10,7 @@
 #include "net/limits.h"
 #include "proto/http1_builder.h"
 #include "proto/http1_upgrade.h"
+#include "proto/url.h"
 #include "proto/websocket_handshake.h"
 
 namespace tunnel::net {
@@ -18,12 +19,6 @@ namespace {
 using core::CurrentTask;
 using core::DeadlineGuard;
 using core::Duration;
-
-std::string HostField(const std::string& host, uint16_t port) {
-  const bool v6 = host.find(':') != std::string::npos;
-  const std::string text = v6 ? "[" + host + "]" : host;
-  return port == 443 ? text : fmt::format("{}:{}", text, port);
-}
 
 // The name an observer sees, for the log.
 std::string OuterName(const ech::ConfigToUse& config) {
@@ -162,7 +157,7 @@ core::Task<absl::Status> ClientChannel::Upgrade(std::unique_ptr<TlsStream> strea
   reactor.FillRandom(random);
   const std::string key = proto::MakeWebSocketKey(random);
   auto builder = proto::HttpHeadBuilder::Request("GET", config.server_path);
-  builder.Add("Host", HostField(config.server_host, config.server_port))
+  builder.Add("Host", proto::HttpsAuthority(config.server_host, config.server_port))
       .Add("Upgrade", "websocket")
       .Add("Connection", "Upgrade")
       .Add("Sec-WebSocket-Key", key)

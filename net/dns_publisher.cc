@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "proto/dns_name.h"
+#include "proto/url.h"
 
 namespace tunnel::net {
 namespace {
@@ -15,8 +16,6 @@ using proto::DnsRcode;
 using proto::DnsRecord;
 using proto::DnsType;
 using proto::IpAddress;
-
-constexpr uint16_t kHttpsPort = 443;
 
 // FORMERR without a question, for what could not be read: the header alone (RFC 1035 section 4.1.1).
 std::vector<uint8_t> FormatError(std::span<const uint8_t> query) {
@@ -84,8 +83,8 @@ std::vector<uint8_t> DnsPublisher::Answer(std::span<const uint8_t> query, const 
     proto::HttpsRecord record;
     record.priority = 1;
     record.alpn = {"http/1.1"};
-    const uint16_t port = prefix_port.value_or(local.valid() ? local.port() : kHttpsPort);
-    if (port != kHttpsPort && port != 0) record.port = port;
+    const uint16_t port = prefix_port.value_or(local.valid() ? local.port() : proto::kHttpsPort);
+    if (port != proto::kHttpsPort && port != 0) record.port = port;
     record.ech.assign(ech_config_list.begin(), ech_config_list.end());
     // In front of "_PORT._https.", "." would be a name that has no addresses.
     if (prefix_port.has_value()) record.target = std::string(name);

@@ -12,14 +12,6 @@
 namespace tunnel::net {
 namespace {
 
-constexpr uint16_t kHttpsPort = 443;
-
-std::string AuthorityOf(const DohEndpoint& endpoint) {
-  if (endpoint.port != kHttpsPort) return proto::ToString(proto::Target{.host = endpoint.host, .port = endpoint.port});
-  const bool v6 = endpoint.host.find(':') != std::string::npos;
-  return v6 ? fmt::format("[{}]", endpoint.host) : endpoint.host;
-}
-
 // Whether `response` is one to `question`, its rcode aside.
 absl::Status CheckResponse(const proto::DnsResponse& response, const proto::DnsQuestion& question) {
   if (response.id != 0) return ProtocolError("a DNS response with another id");
@@ -46,7 +38,7 @@ absl::StatusOr<DohEndpoint> ParseDohUrl(std::string_view url) {
   }
   DohEndpoint endpoint;
   endpoint.host = std::move(parsed->host);
-  endpoint.port = parsed->port.value_or(kHttpsPort);
+  endpoint.port = parsed->port.value_or(proto::kHttpsPort);
   if (!parsed->path.empty()) endpoint.path = std::move(parsed->path);
   return endpoint;
 }
@@ -57,7 +49,7 @@ DohClient::DohClient(core::Reactor& reactor, DohConnector& connector, std::vecto
   TUNNEL_CHECK(!endpoints.empty());
   for (DohEndpoint& endpoint : endpoints) {
     Server& server = servers_.emplace_back();
-    server.authority = AuthorityOf(endpoint);
+    server.authority = proto::HttpsAuthority(endpoint.host, endpoint.port);
     server.endpoint = std::move(endpoint);
   }
 }

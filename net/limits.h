@@ -9,32 +9,29 @@
 
 namespace tunnel::net {
 
-using std::chrono_literals::operator""ms;
-using std::chrono_literals::operator""s;
-
 // --- before a connection is a channel or a stream ---
 // From accept to the end of the upgrade, of the SOCKS5 or HTTP negotiation: slower peers are cut off.
-inline constexpr core::Duration kNegotiationLimit = 10s;
+inline constexpr core::Duration kNegotiationLimit = std::chrono::seconds(10);
 // Connections of one core that are not through that yet, servers' and listeners' alike; more are refused at once.
 inline constexpr int64_t kNegotiationsPerCore = 4096;
 // A request on a kept-alive connection of -serve-dns or of the HTTP proxy may let this long pass after the last.
-inline constexpr core::Duration kIdleRequestLimit = 30s;
+inline constexpr core::Duration kIdleRequestLimit = std::chrono::seconds(30);
 
 // --- channels ---
-inline constexpr core::Duration kPingInterval = 10s;
+inline constexpr core::Duration kPingInterval = std::chrono::seconds(10);
 // Nothing heard from the peer, Pings and Pongs included, for this long: dead. Three intervals: one may be lost.
-inline constexpr core::Duration kDeadPeerLimit = 30s;
+inline constexpr core::Duration kDeadPeerLimit = std::chrono::seconds(30);
 static_assert(kDeadPeerLimit >= 3 * kPingInterval);
 // How long a Close waits for the peer's.
-inline constexpr core::Duration kCloseLimit = 3s;
-inline constexpr core::Duration kDialLimit = 15s;
-inline constexpr core::Duration kBackOffMin = 250ms;
-inline constexpr core::Duration kBackOffMax = 30s;
+inline constexpr core::Duration kCloseLimit = std::chrono::seconds(3);
+inline constexpr core::Duration kDialLimit = std::chrono::seconds(15);
+inline constexpr core::Duration kBackOffMin = std::chrono::milliseconds(250);
+inline constexpr core::Duration kBackOffMax = std::chrono::seconds(30);
 // A channel that is lost sooner than this counts as a dial that failed, or a server that takes channels and drops them
 // would be dialled without pause.
 inline constexpr core::Duration kChannelHolds = kPingInterval;
 // Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
-inline constexpr core::Duration kDialSpacing = 100ms;
+inline constexpr core::Duration kDialSpacing = std::chrono::milliseconds(100);
 inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
 
 // --- streams ---
@@ -50,21 +47,21 @@ inline constexpr size_t kStreamsPerChannel = size_t{16} * 1024;
 // Connects to targets in progress on one core.
 inline constexpr int64_t kConnectsPerCore = 1024;
 // From a listener's CONNECT to the target's answer.
-inline constexpr core::Duration kOpenLimit = 15s;
-inline constexpr core::Duration kTargetConnectLimit = 10s;
+inline constexpr core::Duration kOpenLimit = std::chrono::seconds(15);
+inline constexpr core::Duration kTargetConnectLimit = std::chrono::seconds(10);
 static_assert(kTargetConnectLimit < kOpenLimit, "the server's reason must reach the client");
 // While the outbound proxy cannot be used the log says so this often.
-inline constexpr core::Duration kProxyWarningInterval = 10s;
+inline constexpr core::Duration kProxyWarningInterval = std::chrono::seconds(10);
 // How long a closed socket may take to deliver what is queued.
-inline constexpr core::Duration kFlushLimit = 30s;
+inline constexpr core::Duration kFlushLimit = std::chrono::seconds(30);
 // The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has
 // been silent for this long, so that an answer in progress still comes through.
-inline constexpr core::Duration kLegacyHalfCloseLimit = 2s;
+inline constexpr core::Duration kLegacyHalfCloseLimit = std::chrono::seconds(2);
 
 // --- datagrams ---
 // An association, and each of its targets, is let go of when nothing passed for this long: the least that RFC 4787
 // REQ-5 has.
-inline constexpr core::Duration kAssociationIdleLimit = 120s;
+inline constexpr core::Duration kAssociationIdleLimit = std::chrono::seconds(120);
 inline constexpr size_t kTargetsPerAssociation = 256;
 // One legacy association is one target of an application, so a channel may have many.
 inline constexpr size_t kAssociationsPerChannel = 2048;
@@ -74,7 +71,7 @@ static_assert(kAssociationsPerChannel >= kTargetsPerAssociation);
 inline constexpr size_t kWaitingDatagrams = 32;
 inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;
 // A target that was refused is not asked about again for this long, however much is sent to it.
-inline constexpr core::Duration kRefusedTargetLimit = 5s;
+inline constexpr core::Duration kRefusedTargetLimit = std::chrono::seconds(5);
 
 // --- HTTP forwarding ---
 // Chunks smaller than this are copied together with their heads; larger ones are passed on as they lie.
@@ -85,6 +82,6 @@ static_assert(kCopiedChunkBytes < kChunkBlockBytes);
 inline constexpr int kInterimResponses = 32;
 
 // --- stopping ---
-inline constexpr core::Duration kDrainLimit = 30s;
+inline constexpr core::Duration kDrainLimit = std::chrono::seconds(30);
 
 }  // namespace tunnel::net

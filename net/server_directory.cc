@@ -10,7 +10,7 @@ namespace tunnel::net {
 namespace {
 
 // A short TTL would mean a lookup a dial, a long one an address that moved long ago.
-constexpr core::Duration kShortestAddressTtl = 30s;
+constexpr core::Duration kShortestAddressTtl = std::chrono::seconds(30);
 constexpr core::Duration kLongestAddressTtl = std::chrono::hours(1);
 
 // Who was asked, for messages.

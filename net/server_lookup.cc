@@ -8,6 +8,7 @@
 #include "net/resolver.h"
 #include "proto/dns_message.h"
 #include "proto/dns_name.h"
+#include "proto/url.h"
 
 namespace tunnel::net {
 namespace {
@@ -15,8 +16,6 @@ namespace {
 using core::SocketAddress;
 using proto::DnsType;
 using proto::HttpsRecord;
-
-constexpr uint16_t kHttpsPort = 443;
 
 // What the HTTPS records of a name say, aliases followed.
 struct Services {
@@ -98,7 +97,7 @@ core::Task<absl::StatusOr<Services>> FindServices(ech::DohTransport* transport, 
 core::Task<absl::StatusOr<Services>> FindServicesOfPort(ech::DohTransport* transport, std::string name, uint16_t port) {
   absl::StatusOr<std::string> canonical = proto::CanonicalDnsName(name);
   if (!canonical.ok()) co_return canonical.status();
-  if (port != kHttpsPort) {
+  if (port != proto::kHttpsPort) {
     core::Task<absl::StatusOr<Services>> find = FindServices(transport, fmt::format("_{}._https.{}", port, *canonical));
     absl::StatusOr<Services> prefixed = co_await std::move(find);
     if (!prefixed.ok() || !prefixed->services.empty()) co_return std::move(prefixed);

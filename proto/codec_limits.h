@@ -12,9 +12,10 @@ inline constexpr size_t kMaxHostBytes = 255;
 // SOCKS5 messages (RFC 1928 3, 4; RFC 1929 2): the longest of each kind.
 inline constexpr size_t kSocks5MaxGreetingBytes = 1 + 1 + 255;
 inline constexpr size_t kSocks5MaxUserPassBytes = 1 + 1 + 255 + 1 + 255;
-inline constexpr size_t kSocks5MaxRequestBytes = 4 + 1 + 255 + 2;
+inline constexpr size_t kSocks5MaxAddressBytes = 1 + 1 + 255 + 2;
+inline constexpr size_t kSocks5MaxRequestBytes = 3 + kSocks5MaxAddressBytes;
 inline constexpr size_t kSocks5MaxReplyBytes = 4 + 16 + 2;
-inline constexpr size_t kSocks5MaxUdpHeaderBytes = 4 + 1 + 255 + 2;
+inline constexpr size_t kSocks5MaxUdpHeaderBytes = 3 + kSocks5MaxAddressBytes;
 // SOCKS4 sets no bound to its user id; what SOCKS5 gives a user name is enough.
 inline constexpr size_t kSocks4MaxUserIdBytes = 255;
 

@@ -18,11 +18,14 @@
 
 #include "proto/codec_limits.h"
 #include "proto/ip_address.h"
+#include "proto/message_gatherer.h"
 #include "proto/target.h"
 
 namespace tunnel::proto {
 
 inline constexpr uint8_t kSocks5Version = 5;
+// RFC 1929 2.
+inline constexpr uint8_t kSocks5AuthVersion = 1;
 
 enum class Socks5Method : uint8_t { kNoAuth = 0, kUserPass = 2, kNoAcceptable = 0xff };
 
@@ -85,13 +88,13 @@ class Socks5Server {
  public:
   // Hands over the next bytes of the connection, which must stay alive until they are consumed or the decoder is no
   // longer asked. The bytes fed before must have been consumed, all of them.
-  void Feed(std::span<const uint8_t> input);
+  void Feed(std::span<const uint8_t> input) { input_.Feed(input); }
 
   // The next event. After kError and kRequest it takes no more input.
   [[nodiscard]] Socks5Event Next();
 
   // How many of the bytes last fed have been taken. After kRequest the others belong to the stream.
-  size_t consumed() const { return consumed_; }
+  size_t consumed() const { return input_.consumed(); }
 
   // Answers kMethods; the caller sends EncodeSocks5Method(method). Only where kMethods was the last event.
   void SelectMethod(Socks5Method method);
@@ -101,8 +104,6 @@ class Socks5Server {
  private:
   enum class State : uint8_t { kGreeting, kAwaitMethod, kUserPass, kAwaitAuth, kRequest, kDone };
 
-  // Copies input until the message holds `bytes`. False when there is not enough of it.
-  bool Gather(size_t bytes);
   Socks5Event Greeting();
   Socks5Event UserPass();
   Socks5Event Request();
@@ -110,11 +111,7 @@ class Socks5Server {
   void StartMessage(State state);
 
   State state_ = State::kGreeting;
-  std::span<const uint8_t> input_;
-  size_t consumed_ = 0;
-  // The message under way: 513 bytes, for the longest of them.
-  std::array<uint8_t, kSocks5MaxUserPassBytes> message_{};
-  size_t size_ = 0;
+  MessageGatherer<kSocks5MaxUserPassBytes> input_;
 };
 
 static_assert(kSocks5MaxGreetingBytes <= kSocks5MaxUserPassBytes && kSocks5MaxRequestBytes <= kSocks5MaxUserPassBytes);

@@ -4,16 +4,13 @@
 
 #include "core/check.h"
 #include "core/status.h"
+#include "proto/socks5_address.h"
 
 namespace tunnel::proto {
 namespace {
 
 using Kind = Socks5ClientEvent::Kind;
 
-constexpr uint8_t kAuthVersion = 1;
-constexpr uint8_t kAtypV4 = 1;
-constexpr uint8_t kAtypName = 3;
-constexpr uint8_t kAtypV6 = 4;
 constexpr size_t kMaxCredentialBytes = 255;
 
 size_t Append(std::span<uint8_t> out, size_t at, std::string_view text) {
@@ -57,12 +54,6 @@ Socks5Client::Socks5Client(Socks5Command command, const Target& target, const st
                 credentials_->password.size() <= kMaxCredentialBytes));
 }
 
-void Socks5Client::Feed(std::span<const uint8_t> input) {
-  TUNNEL_CHECK(consumed_ == input_.size());
-  input_ = input;
-  consumed_ = 0;
-}
-
 Socks5ClientEvent Socks5Client::Next() {
   switch (state_) {
     case State::kStart:
@@ -79,20 +70,9 @@ Socks5ClientEvent Socks5Client::Next() {
   TUNNEL_CHECK(false);
 }
 
-bool Socks5Client::Gather(size_t bytes) {
-  TUNNEL_CHECK(bytes <= message_.size());
-  if (size_ >= bytes) return true;
-  const size_t taken = std::min(bytes - size_, input_.size() - consumed_);
-  std::copy_n(input_.begin() + static_cast<ptrdiff_t>(consumed_), taken,
-              message_.begin() + static_cast<ptrdiff_t>(size_));
-  size_ += taken;
-  consumed_ += taken;
-  return size_ == bytes;
-}
-
 Socks5ClientEvent Socks5Client::Sent(State next, size_t size) {
   state_ = next;
-  size_ = 0;
+  input_.StartMessage();
   return {.kind = Kind::kSend, .send = std::span(out_).first(size)};
 }
 
@@ -110,7 +90,7 @@ Socks5ClientEvent Socks5Client::SendGreeting() {
 }
 
 Socks5ClientEvent Socks5Client::SendUserPass() {
-  out_[0] = kAuthVersion;
+  out_[0] = kSocks5AuthVersion;
   const size_t end = Append(out_, Append(out_, 1, credentials_->user), credentials_->password);
   return Sent(State::kAuth, end);
 }
@@ -119,27 +99,17 @@ Socks5ClientEvent Socks5Client::SendRequest() {
   out_[0] = kSocks5Version;
   out_[1] = static_cast<uint8_t>(command_);
   out_[2] = 0;
-  size_t end = 4;
-  if (const std::optional<IpAddress> address = ParseIpAddress(target_.host)) {
-    out_[3] = address->v6 ? kAtypV6 : kAtypV4;
-    const std::span<const uint8_t> octets = address->octets();
-    std::copy(octets.begin(), octets.end(), out_.begin() + static_cast<ptrdiff_t>(end));
-    end += octets.size();
-  } else {
-    out_[3] = kAtypName;
-    end = Append(out_, end, target_.host);
-  }
-  out_[end++] = static_cast<uint8_t>(target_.port >> 8);
-  out_[end++] = static_cast<uint8_t>(target_.port);
-  return Sent(State::kReply, end);
+  const size_t address_bytes = WriteSocks5Address(std::span(out_).subspan(kSocks5AddressAt), target_);
+  return Sent(State::kReply, kSocks5AddressAt + address_bytes);
 }
 
 // VER METHOD
 Socks5ClientEvent Socks5Client::Method() {
-  if (!Gather(1)) return {};
-  if (message_[0] != kSocks5Version) return Fail(ProtocolError("it does not speak SOCKS5"));
-  if (!Gather(2)) return {};
-  switch (static_cast<Socks5Method>(message_[1])) {
+  const auto message = input_.message();
+  if (!input_.Gather(1)) return {};
+  if (message[0] != kSocks5Version) return Fail(ProtocolError("it does not speak SOCKS5"));
+  if (!input_.Gather(2)) return {};
+  switch (static_cast<Socks5Method>(message[1])) {
     case Socks5Method::kNoAuth:
       return SendRequest();
     case Socks5Method::kUserPass:
@@ -150,56 +120,37 @@ Socks5ClientEvent Socks5Client::Method() {
                                                              ? "neither a password nor none"
                                                              : "no connection without a user and a password"));
   }
-  return Fail(ProtocolError("the proxy chose authentication method {}, which was not offered", message_[1]));
+  return Fail(ProtocolError("the proxy chose authentication method {}, which was not offered", message[1]));
 }
 
 // VER STATUS
 Socks5ClientEvent Socks5Client::Auth() {
-  if (!Gather(1)) return {};
-  if (message_[0] != kAuthVersion) return Fail(ProtocolError("the answer to user and password has another version"));
-  if (!Gather(2)) return {};
-  if (message_[1] != 0) return Fail(PermissionDenied("the proxy does not accept the user and the password"));
+  const auto message = input_.message();
+  if (!input_.Gather(1)) return {};
+  if (message[0] != kSocks5AuthVersion)
+    return Fail(ProtocolError("the answer to user and password has another version"));
+  if (!input_.Gather(2)) return {};
+  if (message[1] != 0) return Fail(PermissionDenied("the proxy does not accept the user and the password"));
   return SendRequest();
 }
 
 // VER REP RSV ATYP BND.ADDR BND.PORT. A refusal is one as soon as REP is there: proxies send what they like behind it.
 Socks5ClientEvent Socks5Client::Reply() {
-  if (!Gather(1)) return {};
-  if (message_[0] != kSocks5Version) return Fail(ProtocolError("the proxy's reply is not SOCKS5"));
-  if (!Gather(2)) return {};
-  if (message_[1] != 0) return Fail(StatusOfReply(message_[1]), true);
-  if (!Gather(4)) return {};
-  if (message_[2] != 0) return Fail(ProtocolError("the reserved byte of the proxy's reply is not zero"));
-  size_t address_at = 4;
-  size_t address_size = 0;
-  switch (message_[3]) {
-    case kAtypV4:
-      address_size = 4;
-      break;
-    case kAtypV6:
-      address_size = 16;
-      break;
-    case kAtypName:
-      if (!Gather(5)) return {};
-      address_at = 5;
-      address_size = message_[4];
-      break;
-    default:
-      return Fail(ProtocolError("the proxy's reply has an unknown type of address"));
-  }
-  const size_t port_at = address_at + address_size;
-  if (!Gather(port_at + 2)) return {};
-  const auto address = std::span<const uint8_t>(message_).subspan(address_at, address_size);
+  const auto message = input_.message();
+  if (!input_.Gather(1)) return {};
+  if (message[0] != kSocks5Version) return Fail(ProtocolError("the proxy's reply is not SOCKS5"));
+  if (!input_.Gather(2)) return {};
+  if (message[1] != 0) return Fail(StatusOfReply(message[1]), true);
+  if (!input_.Gather(4)) return {};
+  if (message[2] != 0) return Fail(ProtocolError("the reserved byte of the proxy's reply is not zero"));
+  if (!IsSocks5AddressType(message[3])) return Fail(ProtocolError("the proxy's reply has an unknown type of address"));
+  if (!input_.Gather(kSocks5AddressAt + kSocks5AddressStartBytes)) return {};
+  const size_t address_size = Socks5AddressBytes(message.subspan<kSocks5AddressAt, kSocks5AddressStartBytes>());
+  if (!input_.Gather(kSocks5AddressAt + address_size)) return {};
   Socks5ClientEvent event{.kind = Kind::kDone};
-  if (message_[3] == kAtypV4) {
-    event.bound.host = ToString(IpAddress::V4(address.first<4>()));
-  } else if (message_[3] == kAtypV6) {
-    event.bound.host = ToString(IpAddress::V6(address.first<16>()));
-  } else {
-    event.bound.host.assign(address.begin(), address.end());
-    if (!IsValidHost(event.bound.host)) return Fail(ProtocolError("the proxy's reply has a host that is none"));
+  if (!ReadSocks5Address(message.subspan(kSocks5AddressAt, address_size), event.bound)) {
+    return Fail(ProtocolError("the proxy's reply has a host that is none"));
   }
-  event.bound.port = static_cast<uint16_t>(message_[port_at] << 8 | message_[port_at + 1]);
   state_ = State::kDone;
   return event;
 }

@@ -17,6 +17,7 @@
 #include <span>
 
 #include "proto/codec_limits.h"
+#include "proto/message_gatherer.h"
 #include "proto/socks5.h"
 #include "proto/target.h"
 #include "proto/url.h"
@@ -56,16 +57,15 @@ class Socks5Client {
 
   // Hands over the next bytes of the connection, which must stay alive until they are consumed or the codec is no
   // longer asked. The bytes fed before must have been consumed, all of them.
-  void Feed(std::span<const uint8_t> input);
+  void Feed(std::span<const uint8_t> input) { input_.Feed(input); }
   // The next event; kSend comes first. Not to be called after kDone or kError.
   [[nodiscard]] Socks5ClientEvent Next();
   // How many of the bytes last fed have been taken. After kDone the others belong to the stream.
-  [[nodiscard]] size_t consumed() const { return consumed_; }
+  [[nodiscard]] size_t consumed() const { return input_.consumed(); }
 
  private:
   enum class State : uint8_t { kStart, kMethod, kAuth, kReply, kDone };
 
-  bool Gather(size_t bytes);
   Socks5ClientEvent SendGreeting();
   Socks5ClientEvent SendUserPass();
   Socks5ClientEvent SendRequest();
@@ -79,12 +79,9 @@ class Socks5Client {
   const Target target_;
   const std::optional<Credentials> credentials_;
   State state_ = State::kStart;
-  std::span<const uint8_t> input_;
-  size_t consumed_ = 0;
+  // A reply with the longest name is the longest answer.
+  MessageGatherer<kSocks5MaxRequestBytes> input_;
   std::array<uint8_t, kSocks5MaxUserPassBytes> out_{};
-  // The answer under way: a reply with the longest name is the longest.
-  std::array<uint8_t, kSocks5MaxRequestBytes> message_{};
-  size_t size_ = 0;
 };
 
 static_assert(kSocks5MaxRequestBytes <= kSocks5MaxUserPassBytes);

@@ -50,6 +50,11 @@ absl::Status Refuse(std::string_view text, std::initializer_list<std::string_vie
                          why);
 }
 
+// IPv6 in brackets (RFC 3986 3.2.2).
+std::string Bracketed(std::string_view host) {
+  return host.find(':') == std::string_view::npos ? std::string(host) : fmt::format("[{}]", host);
+}
+
 }  // namespace
 
 absl::StatusOr<Url> ParseUrl(std::string_view text, std::initializer_list<std::string_view> schemes, PortRule rule) {
@@ -102,9 +107,12 @@ std::string WithoutCredentials(std::string_view text) {
 }
 
 std::string ToString(const Url& url) {
-  const bool brackets = url.host.find(':') != std::string::npos;
-  return fmt::format("{}://{}{}{}{}{}", url.scheme, brackets ? "[" : "", url.host, brackets ? "]" : "",
-                     url.port ? fmt::format(":{}", *url.port) : "", url.path);
+  return fmt::format("{}://{}{}{}", url.scheme, Bracketed(url.host), url.port ? fmt::format(":{}", *url.port) : "",
+                     url.path);
+}
+
+std::string HttpsAuthority(std::string_view host, uint16_t port) {
+  return port == kHttpsPort ? Bracketed(host) : fmt::format("{}:{}", Bracketed(host), port);
 }
 
 }  // namespace tunnel::proto

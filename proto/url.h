@@ -13,6 +13,9 @@
 
 namespace tunnel::proto {
 
+// Where https and wss are when no port is given (RFC 9110 4.2.2, RFC 6455 3).
+inline constexpr uint16_t kHttpsPort = 443;
+
 struct Credentials {
   std::string user;
   std::string password;
@@ -45,5 +48,9 @@ std::string WithoutCredentials(std::string_view text);
 
 // The URL as text, without its credentials: for logs.
 std::string ToString(const Url& url);
+
+// HOST[:PORT] as the Host field and `:authority` have it for https and wss: IPv6 in brackets, the default port left
+// out (RFC 9110 4.2.3).
+std::string HttpsAuthority(std::string_view host, uint16_t port);
 
 }  // namespace tunnel::proto

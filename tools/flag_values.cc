@@ -351,7 +351,7 @@ absl::Status ParseForwardTo(std::string_view text, net::Config& config) {
     return InvalidArgument("{}: expected the host to be a domain name or an IP address", QuotedUrl(text));
   }
   config.server_host = LowerCase(url->host);
-  config.server_port = url->port.value_or(443);
+  config.server_port = url->port.value_or(proto::kHttpsPort);
   config.server_path = url->path.empty() ? "/" : url->path;
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
-"""Runs clang-tidy-19 over our sources in build/release's compile_commands, several at once.
+"""Runs clang-tidy-19 over our sources, several at once. Their command lines come from build/lint, which is configured
+to compile file by file, and never built: what a file needs to compile alone is part of what is checked.
 
 A file that was clean is not looked at again until its text, a header of ours it includes, its command line or
 .clang-tidy changes: build/tidy-cache holds an empty file per clean combination.
@@ -15,7 +16,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "release"
+BUILD = ROOT / "build" / "lint"
 CACHE = ROOT / "build" / "tidy-cache"
 FOLDERS = ("core", "proto", "ech", "net", "tools", "bench")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
@@ -65,6 +66,9 @@ def main():
     arguments = parser.parse_args()
     only = {path.resolve() for path in arguments.files}
 
+    if not (BUILD / "compile_commands.json").exists():
+        subprocess.run(["meson", "setup", str(BUILD), "-Dbuildtype=release"], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "CXX": "clang++-19"})
     CACHE.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy-19", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
     commands = {}

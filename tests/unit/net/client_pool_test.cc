@@ -24,6 +24,7 @@
 namespace tunnel::net {
 namespace {
 
+using namespace std::chrono_literals;
 using core::Duration;
 using core::SocketAddress;
 using core::TimePoint;

@@ -1,42 +1,19 @@
-// What the tests of datagrams share: a resolver that answers when it is told to, targets that answer, and a handler
-// that remembers.
+// What the tests of datagrams share: targets that answer, a handler that remembers, and a fixture.
 #pragma once
 
-#include <map>
+#include <gtest/gtest.h>
+
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/datagram_socket.h"
+#include "fake_resolver.h"
 #include "net/datagram_opener.h"
-#include "net/resolver.h"
 #include "net/target_policy.h"
 #include "run_task.h"
 
 namespace tunnel::net {
-
-class FakeResolver final : public Resolver {
- public:
-  core::Task<absl::StatusOr<std::vector<core::SocketAddress>>> Resolve(std::string host, uint16_t port) override {
-    if (const auto literal = core::SocketAddress::Parse(host, port); literal.has_value()) {
-      co_return std::vector<core::SocketAddress>{*literal};
-    }
-    ++questions;
-    if (hold) {
-      const absl::Status waited = co_await released.Wait();
-      if (!waited.ok()) co_return waited;
-    }
-    const auto found = names.find(host);
-    if (found == names.end()) co_return NotFound("no such name");
-    std::vector<core::SocketAddress> addresses;
-    for (const std::string& ip : found->second) addresses.push_back(*core::SocketAddress::Parse(ip, port));
-    co_return std::move(addresses);
-  }
-
-  std::map<std::string, std::vector<std::string>> names;
-  bool hold = false;
-  core::Event released;
-  int questions = 0;
-};
 
 // Answers every datagram with "echo:" before it, on loopback.
 class EchoTarget final : core::DatagramSocket::Handler {
@@ -92,5 +69,34 @@ inline std::vector<TargetRule> AllowAll() {
   TargetRule v4{.kind = TargetRule::Kind::kNetwork, .network = *proto::ParseCidr("0.0.0.0/0")};
   return {v4};
 }
+
+// One association, opened by what derives from it, on a reactor of its own.
+class DatagramTest : public testing::Test {
+ protected:
+  // What the association stands on has ended when the members that derive from here go.
+  ~DatagramTest() override { EXPECT_TRUE(scope_.empty()); }
+
+  void End() {
+    association_.reset();
+    scope_.Cancel();
+    EXPECT_TRUE(Until([&] { return scope_.empty(); }));
+  }
+  // Opens `association_` on a way out.
+  void OpenOn(DatagramOpener& way, SenderFilter filter) {
+    auto opened = way.Open(recorder_, filter);
+    ASSERT_TRUE(opened.ok());
+    association_ = *std::move(opened);
+  }
+  void Send(const proto::Target& to, std::string_view text) { association_->Send(to, reactor_->buffers().Copy(text)); }
+  bool Until(const std::function<bool()>& done) { return TurnUntil(*reactor_, done); }
+  [[nodiscard]] const core::Counters& counters() const { return reactor_->counters(); }
+
+  std::unique_ptr<core::Reactor> reactor_ = MakeTestReactor();
+  core::Scope scope_{*reactor_};
+  FakeResolver resolver_;
+  TargetPolicy policy_{AllowAll(), {}};
+  DatagramRecorder recorder_;
+  std::unique_ptr<DatagramAssociation> association_;
+};
 
 }  // namespace tunnel::net

@@ -11,30 +11,15 @@ using proto::Target;
 
 constexpr core::Duration kIdle = std::chrono::milliseconds(60);
 
-class DirectDatagramsTest : public testing::Test {
+class DirectDatagramsTest : public DatagramTest {
  protected:
-  ~DirectDatagramsTest() override {
-    association_.reset();
-    scope_.Cancel();
-    EXPECT_TRUE(Until([&] { return scope_.empty(); }));
-  }
+  ~DirectDatagramsTest() override { End(); }
   void Open(SenderFilter filter = SenderFilter::kTargetsOnly, core::Duration idle = kAssociationIdleLimit) {
     way_.emplace(*reactor_, resolver_, policy_, scope_, idle);
-    auto opened = way_->Open(recorder_, filter);
-    ASSERT_TRUE(opened.ok());
-    association_ = *std::move(opened);
+    OpenOn(*way_, filter);
   }
-  void Send(const Target& to, std::string_view text) { association_->Send(to, reactor_->buffers().Copy(text)); }
-  bool Until(const std::function<bool()>& done) { return TurnUntil(*reactor_, done); }
-  [[nodiscard]] const core::Counters& counters() const { return reactor_->counters(); }
 
-  std::unique_ptr<core::Reactor> reactor_ = MakeTestReactor();
-  core::Scope scope_{*reactor_};
-  FakeResolver resolver_;
-  TargetPolicy policy_{AllowAll(), {}};
-  DatagramRecorder recorder_;
   std::optional<DirectDatagrams> way_;
-  std::unique_ptr<DatagramAssociation> association_;
 };
 
 TEST_F(DirectDatagramsTest, ReachesAddressesAndNames) {
@@ -50,7 +35,7 @@ TEST_F(DirectDatagramsTest, ReachesAddressesAndNames) {
   EXPECT_EQ(echo.sources[0], echo.sources[1]) << "every target sees the same sender";
   ASSERT_EQ(recorder_.targets.size(), 2U);
   EXPECT_TRUE(recorder_.targets[0].second.ok() && recorder_.targets[1].second.ok());
-  EXPECT_EQ(resolver_.questions, 1);
+  EXPECT_EQ(resolver_.questions.size(), 1U);
 }
 
 TEST_F(DirectDatagramsTest, WaitsForTheNameAndDropsWhatIsTooMuch) {
@@ -64,7 +49,7 @@ TEST_F(DirectDatagramsTest, WaitsForTheNameAndDropsWhatIsTooMuch) {
   Send({.host = "large.test", .port = 1}, std::string(60000, 'x'));
   Send({.host = "large.test", .port = 1}, std::string(60000, 'x'));
   EXPECT_EQ(counters().datagrams_dropped.Get(), 6);
-  EXPECT_EQ(resolver_.questions, 2);
+  EXPECT_EQ(resolver_.questions.size(), 2U);
   resolver_.released.Set();
   ASSERT_TRUE(Until([&] { return recorder_.received.size() == kWaitingDatagrams && recorder_.targets.size() == 2; }));
   for (size_t i = 0; i < kWaitingDatagrams; ++i) EXPECT_EQ(echo.received[i], std::to_string(i));
@@ -78,7 +63,7 @@ TEST_F(DirectDatagramsTest, ARefusedTargetIsNotAskedAboutForEachDatagram) {
     Send(unknown, "x");
     ASSERT_TRUE(Until([&] { return !recorder_.targets.empty(); }));
   }
-  EXPECT_EQ(resolver_.questions, 1);
+  EXPECT_EQ(resolver_.questions.size(), 1U);
   EXPECT_EQ(recorder_.targets.size(), 1U);
   EXPECT_EQ(recorder_.targets[0].second.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(counters().datagrams_dropped.Get(), 10);

@@ -233,7 +233,7 @@ class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
 };
 
 // A resolver by its host name. `failure`: it cannot be connected to.
-struct FakeResolver {
+struct FakeDohHost {
   std::string alpn = "h2";
   FakeScript script;
   absl::Status failure;
@@ -243,7 +243,7 @@ struct FakeResolver {
 class FakeDohConnector final : public DohConnector {
  public:
   explicit FakeDohConnector(core::Reactor& reactor) : reactor_(reactor) {}
-  std::map<std::string, FakeResolver> resolvers;
+  std::map<std::string, FakeDohHost> resolvers;
   std::map<std::string, int> connections;
   std::vector<std::unique_ptr<FakeServer>> servers;
   size_t piece = SIZE_MAX;  // bytes delivered at once
@@ -251,7 +251,7 @@ class FakeDohConnector final : public DohConnector {
   core::Task<absl::StatusOr<DohConnection>> Connect(std::string host, uint16_t port) override {
     ++connections[host];
     last_port = port;
-    FakeResolver& resolver = resolvers.at(host);
+    FakeDohHost& resolver = resolvers.at(host);
     const absl::Status waited = co_await core::Sleep(std::chrono::milliseconds(resolver.never_connects ? 3600000 : 1));
     if (!waited.ok()) co_return waited;
     if (!resolver.failure.ok()) co_return resolver.failure;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/listener.h"
+#include "legacy_ids.h"
 #include "manual_backend.h"
 #include "memory_stream.h"
 #include "message_peer.h"
@@ -22,6 +23,7 @@
 namespace tunnel::net {
 namespace {
 
+using namespace std::chrono_literals;
 using core::SocketAddress;
 using proto::Role;
 using testing::AllOf;
@@ -30,8 +32,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 using testing::StartsWith;
-
-std::string IdText(int number) { return fmt::format("{:08}-0000-4000-8000-000000000000", number); }
 
 // --- the client ---
 

@@ -7,16 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "manual_backend.h"
-#include "memory_stream.h"
-#include "message_peer.h"
-#include "net/legacy_carrier.h"
-#include "net/limits.h"
-#include "stream_recorder.h"
+#include "legacy_stream_fixture.h"
 
 namespace tunnel::net {
 namespace {
 
+using namespace std::chrono_literals;
 using proto::ConnectionId;
 using proto::LegacyType;
 using proto::Role;
@@ -24,93 +20,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::string IdText(int number) { return fmt::format("{:08}-0000-4000-8000-000000000000", number); }
-ConnectionId Id(int number) { return *ConnectionId::Parse(IdText(number)); }
-
-// A carrier that only has streams.
-class TestCarrier final : public LegacyCarrier {
- public:
-  using LegacyCarrier::Find;
-  using LegacyCarrier::LegacyCarrier;
-  using LegacyCarrier::MakeStream;
-
-  std::vector<std::string> unknown;
-  std::vector<std::string> malformed;
-  std::vector<LegacyType> heads;
-  std::string payload;
-  int completed = 0;
-  std::optional<absl::Status> channel_down;
-
- private:
-  void OnHead(const proto::LegacyHead& head) override { heads.push_back(head.type); }
-  void OnPayload(core::Slice piece) override { payload += piece.text(); }
-  void OnMessageComplete() override { ++completed; }
-  void OnMalformed(const proto::LegacyHead& head) override { malformed.emplace_back(head.id.view()); }
-  void OnUnknownStream(const proto::LegacyHead& head) override { unknown.emplace_back(head.id.view()); }
-  void OnChannelDown(const absl::Status& reason) override { channel_down = reason; }
-};
-
-class LegacyStreamTest : public ManualReactorTest, public testing::WithParamInterface<Role> {
- protected:
-  LegacyStreamTest() {
-    const Role role = GetParam();
-    auto [near, far] = MemoryStream::Pair(reactor());
-    socket_ = std::make_unique<WebSocket>(reactor(), std::move(near), WebSocket::Options{.role = role});
-    carrier_ = std::make_unique<TestCarrier>(reactor(), *socket_, role, [this](const absl::Status& why) {
-      down_ = why;
-      if (on_down_) on_down_();
-    });
-    socket_->Start(carrier_.get(), {});
-    peer_ = std::make_unique<MessagePeer>(reactor(), std::move(far), proto::PeerOf(role));
-  }
-  ~LegacyStreamTest() override {
-    carrier_.reset();  // before its socket
-    socket_.reset();
-    held_.clear();
-    Settle();
-    EXPECT_EQ(reactor().counters().streams_open.Get(), 0);
-  }
-
-  // A stream with a recorder as its handler; both live as long as the test, or until Drop().
-  struct Held {
-    std::unique_ptr<LegacyStream> stream;
-    StreamRecorder seen;
-  };
-  Held& Open(int number) {
-    Held& held = held_[number];
-    held.stream = carrier_->MakeStream(Id(number));
-    EXPECT_NE(held.stream, nullptr);
-    held.stream->SetHandler(&held.seen);
-    return held;
-  }
-  void Drop(int number) { held_.erase(number); }
-
-  void PeerSays(const std::string& message) {
-    peer_->Say(message);
-    Settle();
-  }
-  void PeerSendsData(int number, const std::string& payload) {
-    peer_->SayBinary("DATA:" + IdText(number) + "|" + payload);
-  }
-  // What the peer has heard since the last call.
-  std::vector<std::string> Heard() {
-    Settle();
-    return peer_->Take();
-  }
-  std::string Close(int number) { return "t CLOSE:" + IdText(number); }
-  std::string Data(int number, const std::string& payload) { return "b DATA:" + IdText(number) + "|" + payload; }
-
-  std::unique_ptr<WebSocket> socket_;
-  std::unique_ptr<TestCarrier> carrier_;
-  std::unique_ptr<MessagePeer> peer_;
-  std::optional<absl::Status> down_;
-  std::function<void()> on_down_;
-  std::map<int, Held> held_;
-};
-
-std::string RoleName(const testing::TestParamInfo<Role>& tested) {
-  return tested.param == Role::kClient ? "Client" : "Server";
-}
 INSTANTIATE_TEST_SUITE_P(Roles, LegacyStreamTest, testing::Values(Role::kClient, Role::kServer), RoleName);
 
 // What only one end does.
@@ -420,118 +329,6 @@ TEST_P(LegacyClientStreamTest, DoesNotTakeAnotherStreamsPauseForTheTargetsSilenc
   EXPECT_FALSE(waiting.seen.dead.has_value());
   RunFor(kLegacyHalfCloseLimit + 20ms);
   EXPECT_TRUE(waiting.seen.dead.has_value() && waiting.seen.dead->ok());
-}
-
-// --- backpressure ---
-
-TEST_P(LegacyStreamTest, KeepsSoMuchForAStoppedReaderThenStopsTheChannel) {
-  Held& stopped = Open(1);
-  Held& other = Open(2);
-  stopped.stream->PauseReceive();
-  const std::string block(16000, 'x');
-  size_t sent = 0;
-  for (int i = 0; i < 200; ++i) {
-    for (; peer_->socket().writable(); ++sent) PeerSendsData(1, block);
-    Settle();
-  }
-  // The stream's bound, the transport's, and what was in the middle.
-  EXPECT_GT(sent * block.size(), kParkedStreamBytes);
-  EXPECT_LE(sent * block.size(), kParkedStreamBytes + MemoryStream::kHighWaterBytes + 3 * block.size());
-  // No flow control: everyone behind it waits.
-  PeerSendsData(2, "me too");
-  Settle();
-  EXPECT_EQ(other.seen.received, "");
-  stopped.stream->ResumeReceive();
-  Settle();
-  ASSERT_TRUE(RunUntil([&] { return stopped.seen.received.size() == sent * block.size(); }));
-  Settle();
-  EXPECT_EQ(other.seen.received, "me too");
-  EXPECT_TRUE(peer_->socket().writable());
-}
-
-TEST_P(LegacyStreamTest, FreesTheChannelWhenAStoppedStreamGoes) {
-  for (const char* what : {"destroyed", "aborted", "closed", "closed by the peer"}) {
-    SCOPED_TRACE(what);
-    const std::string_view how = what;
-    Held& stopped = Open(1);
-    Held& other = Open(2);
-    stopped.stream->PauseReceive();
-    const std::string block(16000, 'x');
-    // The peer's CLOSE must come through behind what is parked, so it stays below the bound until it follows.
-    size_t sent = 0;
-    for (; sent <= kParkedStreamBytes; sent += block.size()) {
-      PeerSendsData(1, block);
-      Settle();
-    }
-    if (how == "closed by the peer") {
-      // In one piece with the data that passes the bound: what is read is dealt with.
-      Drop(1);
-      Held& again = Open(1);
-      again.stream->PauseReceive();
-      for (size_t i = 0; i < kParkedStreamBytes / block.size(); ++i) {
-        PeerSendsData(1, block);
-        Settle();
-      }
-      PeerSendsData(1, block);
-      peer_->Say("CLOSE:" + IdText(1));
-      Settle();
-    }
-    if (how == "destroyed") stopped.stream.reset();
-    if (how == "aborted") stopped.stream->Abort();
-    if (how == "closed") stopped.stream->CloseAfterSend(1s);
-    PeerSendsData(2, "at last");
-    if (how == "closed by the peer") held_[1].stream->ResumeReceive();
-    Settle();
-    EXPECT_EQ(other.seen.received, "at last");
-    Drop(1);
-    Drop(2);
-    Settle();
-  }
-}
-
-TEST_P(LegacyStreamTest, CallsProducersInTurnWhenTheChannelHasDrained) {
-  Held& one = Open(1);
-  Held& two = Open(2);
-  peer_->socket().PauseReceive();
-  std::vector<int> called;
-  const std::string block(30000, 'x');
-  const auto fill = [&](Held& held, int number) {
-    held.seen.on_drained = [&, number] {
-      called.push_back(number);
-      // Each fills the channel again: nobody may starve.
-      while (called.size() <= 6 && held.stream->writable()) held.stream->Send(Bytes(block));
-    };
-  };
-  fill(one, 1);
-  fill(two, 2);
-  while (one.stream->writable()) one.stream->Send(Bytes(block));
-  two.stream->Send(Bytes(block));
-  EXPECT_FALSE(two.stream->writable());
-  peer_->socket().ResumeReceive();
-  ASSERT_TRUE(RunUntil([&] { return called.size() >= 6; }));
-  called.resize(6);
-  EXPECT_THAT(called, testing::AnyOf(ElementsAre(1, 2, 1, 2, 1, 2), ElementsAre(2, 1, 2, 1, 2, 1)));
-  one.seen.on_drained = nullptr;
-  two.seen.on_drained = nullptr;
-}
-
-// The bound is on bytes; what they are kept in must not cost much more, however small the messages are.
-TEST_P(LegacyStreamTest, KeepsSmallMessagesInFewBlocks) {
-  Held& stopped = Open(1);
-  stopped.stream->PauseReceive();
-  const int64_t before = reactor().counters().buffer_bytes_in_use.Get();
-  std::string expected;
-  for (int i = 0; i < 20000; ++i) {
-    const std::string small(static_cast<size_t>(1 + i % 3), static_cast<char>('a' + i % 26));
-    PeerSendsData(1, small);
-    expected += small;
-    if (i % 100 == 99) Settle();
-  }
-  Settle();
-  EXPECT_LE(reactor().counters().buffer_bytes_in_use.Get() - before, static_cast<int64_t>(2 * expected.size() + 65536));
-  stopped.stream->ResumeReceive();
-  Settle();
-  EXPECT_TRUE(stopped.seen.received == expected);
 }
 
 // --- the end of the channel ---

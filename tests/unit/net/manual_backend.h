@@ -67,7 +67,8 @@ class ManualBackend final : public core::Backend {
   }
   void Poll(core::TimePoint deadline) override {
     // What the kernel has to tell may take a moment; the test's clock does not move for it.
-    const core::Duration wait = std::clamp<core::Duration>(deadline - now_, core::Duration::zero(), 1ms);
+    const core::Duration wait =
+        std::clamp<core::Duration>(deadline - now_, core::Duration::zero(), std::chrono::milliseconds(1));
     inner_->Poll(inner_->Now() + wait);
   }
   void Wake() override { inner_->Wake(); }
@@ -111,7 +112,7 @@ class ManualReactorTest : public ::testing::Test {
     const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (!done()) {
       if (std::chrono::steady_clock::now() > limit) return false;
-      reactor_->Turn(reactor_->backend().Now() + 1ms);
+      reactor_->Turn(reactor_->backend().Now() + std::chrono::milliseconds(1));
     }
     return true;
   }
@@ -121,7 +122,8 @@ class ManualReactorTest : public ::testing::Test {
     Settle();
     while (backend_->Now() < end) {
       const core::TimePoint now = backend_->Now();
-      const core::TimePoint next = std::clamp(reactor_->timers().NextDeadline(), now + 1ms, std::max(end, now + 1ms));
+      const core::TimePoint next = std::clamp(reactor_->timers().NextDeadline(), now + std::chrono::milliseconds(1),
+                                              std::max(end, now + std::chrono::milliseconds(1)));
       backend_->Advance(std::min(next, end) - now);
       Settle();
     }

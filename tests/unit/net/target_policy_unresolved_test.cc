@@ -16,7 +16,7 @@ TargetRule Named(Kind kind, std::string name, uint16_t port = 0) {
   if (port != 0) rule.first_port = rule.last_port = port;
   return rule;
 }
-TargetRule Any(uint16_t port = 0) { return Named(Kind::kAny, "", port); }
+TargetRule AnyTarget(uint16_t port = 0) { return Named(Kind::kAny, "", port); }
 TargetRule Network(const char* text) { return {.kind = Kind::kNetwork, .network = *proto::ParseCidr(text)}; }
 
 struct Case {
@@ -44,7 +44,7 @@ TEST(TargetPolicy, UnresolvedNamesByDefault) {
 }
 
 TEST(TargetPolicy, UnresolvedNamesByRules) {
-  const TargetPolicy all_but({Named(Kind::kSuffix, "example.org", 443), Network("10.0.0.0/8")}, {Any()});
+  const TargetPolicy all_but({Named(Kind::kSuffix, "example.org", 443), Network("10.0.0.0/8")}, {AnyTarget()});
   Check(all_but, {{"a.example.org", true},
                   {"A.Example.ORG.", true},
                   {"example.org", false},
@@ -53,7 +53,7 @@ TEST(TargetPolicy, UnresolvedNamesByRules) {
                   {"11.1.2.3", false}});
   Check(all_but, {{"a.example.org", false}}, 80);
 
-  const TargetPolicy some_not({}, {Named(Kind::kName, "bad.test"), Any(25), Network("192.0.2.0/24")});
+  const TargetPolicy some_not({}, {Named(Kind::kName, "bad.test"), AnyTarget(25), Network("192.0.2.0/24")});
   Check(some_not, {{"bad.test", false}, {"good.test", true}, {"192.0.2.7", false}});
   Check(some_not, {{"good.test", false}}, 25);
 
@@ -64,7 +64,8 @@ TEST(TargetPolicy, UnresolvedNamesByRules) {
 
 TEST(TargetPolicy, UnixSocketsOnlyWhenNamed) {
   EXPECT_FALSE(TargetPolicy({}, {}).AllowsUnix("/run/a"));
-  EXPECT_FALSE(TargetPolicy({Any(), Network("0.0.0.0/0"), Named(Kind::kName, "/run/a")}, {}).AllowsUnix("/run/a"));
+  EXPECT_FALSE(
+      TargetPolicy({AnyTarget(), Network("0.0.0.0/0"), Named(Kind::kName, "/run/a")}, {}).AllowsUnix("/run/a"));
   const TargetPolicy named({Named(Kind::kUnix, "/run/a")}, {});
   EXPECT_TRUE(named.AllowsUnix("/run/a"));
   EXPECT_FALSE(named.AllowsUnix("/run/ab"));

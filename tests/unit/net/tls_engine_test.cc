@@ -15,6 +15,7 @@
 #include "ech/state_file.h"
 #include "net/made_certificate.h"
 #include "net/tls_context.h"
+#include "tests/unit/as_bytes.h"
 
 namespace tunnel::net {
 namespace {
@@ -27,10 +28,6 @@ using Bytes = std::vector<uint8_t>;
 
 constexpr const char* kInner = "inner.secret.test";
 constexpr const char* kOuter = "outer.public.test";
-
-std::span<const uint8_t> AsBytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 bool Contains(const Bytes& haystack, std::string_view needle) {
   return std::string_view(reinterpret_cast<const char*>(haystack.data()), haystack.size()).find(needle) !=

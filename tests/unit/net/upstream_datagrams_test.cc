@@ -20,7 +20,7 @@ class NoStreams final : public StreamOpener {
   }
 };
 
-class UpstreamDatagramsTest : public testing::Test {
+class UpstreamDatagramsTest : public DatagramTest {
  protected:
   UpstreamDatagramsTest() {
     auto listener = core::Listener::Open(
@@ -39,23 +39,13 @@ class UpstreamDatagramsTest : public testing::Test {
     association_.reset();
     associations_.CloseAll();
     listener_.Close();
-    scope_.Cancel();
-    EXPECT_TRUE(Until([&] { return scope_.empty(); }));
+    End();
   }
   void Open(core::Duration idle = kAssociationIdleLimit) {
     way_.emplace(*reactor_, upstream_, policy_, scope_, idle);
-    auto opened = way_->Open(recorder_, SenderFilter::kTargetsOnly);
-    ASSERT_TRUE(opened.ok());
-    association_ = *std::move(opened);
+    OpenOn(*way_, SenderFilter::kTargetsOnly);
   }
-  void Send(const Target& to, std::string_view text) { association_->Send(to, reactor_->buffers().Copy(text)); }
-  bool Until(const std::function<bool()>& done) { return TurnUntil(*reactor_, done); }
-  [[nodiscard]] const core::Counters& counters() const { return reactor_->counters(); }
 
-  std::unique_ptr<core::Reactor> reactor_ = MakeTestReactor();
-  core::Scope scope_{*reactor_};
-  FakeResolver resolver_;
-  TargetPolicy policy_{AllowAll(), {}};
   // The proxy.
   ListenSpec spec_;
   NoStreams streams_;
@@ -67,9 +57,7 @@ class UpstreamDatagramsTest : public testing::Test {
   // Who goes out through it.
   OutboundProxy outbound_;
   UpstreamProxy upstream_{*reactor_, resolver_, outbound_};
-  DatagramRecorder recorder_;
   std::optional<UpstreamDatagrams> way_;
-  std::unique_ptr<DatagramAssociation> association_;
 };
 
 TEST_F(UpstreamDatagramsTest, ReachesAddressesAndNamesOverOneAssociation) {

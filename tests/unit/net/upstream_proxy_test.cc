@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/listener.h"
+#include "fake_resolver.h"
 #include "net/target_connector.h"
 #include "net/tcp_stream.h"
 #include "run_task.h"
@@ -15,24 +16,12 @@
 namespace tunnel::net {
 namespace {
 
+using namespace std::string_literals;
 using core::SocketAddress;
-using std::string_literals::operator""s;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 const std::string kGranted = "\5\0\0\1\0\0\0\0\0\0"s;
-
-// Answers from a table of literals: what is resolved here is the proxy, never a target.
-class FakeResolver final : public Resolver {
- public:
-  core::Task<absl::StatusOr<std::vector<SocketAddress>>> Resolve(std::string host, uint16_t port) override {
-    asked.push_back(host);
-    const auto address = SocketAddress::Parse(host == "proxy.test" ? "127.0.0.1" : host, port);
-    if (!address.has_value()) co_return NotFound("{}: no such name", host);
-    co_return std::vector<SocketAddress>{*address};
-  }
-  std::vector<std::string> asked;
-};
 
 // A proxy that answers one scripted message after each that it receives.
 class ScriptedProxy final : core::StreamSocket::Handler {
@@ -87,6 +76,7 @@ class Received final : public ByteStream::Handler {
 class UpstreamProxyTest : public testing::Test {
  protected:
   UpstreamProxyTest() {
+    resolver_.names["proxy.test"] = {"127.0.0.1"};
     spec_.address = {.host = "proxy.test", .port = peer_.port()};
     spec_.description = "socks5://proxy.test:1080";
   }
@@ -107,7 +97,7 @@ TEST_F(UpstreamProxyTest, ConnectsByName) {
   const auto stream = Connect("target.test", 443);
   ASSERT_TRUE(stream.ok()) << stream.status();
   EXPECT_THAT(peer_.received, ElementsAre("\5\1\0"s, "\5\1\0\3\xbtarget.test\1\xbb"s));
-  EXPECT_THAT(resolver_.asked, ElementsAre("proxy.test"));
+  EXPECT_THAT(resolver_.questions, ElementsAre("proxy.test"));
   EXPECT_EQ(failures(), 0);
 }
 

@@ -12,6 +12,7 @@
 #include "net/web_socket.h"
 #include "proto/websocket_encoder.h"
 #include "run_task.h"
+#include "tests/unit/as_bytes.h"
 
 namespace tunnel::net {
 namespace {
@@ -21,10 +22,6 @@ using proto::Role;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-std::span<const uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 // What a WebSocket tells its user, as text.
 class Log final : public WebSocket::Handler {
@@ -144,10 +141,10 @@ INSTANTIATE_TEST_SUITE_P(Roles, WebSocketRules, testing::Values(Role::kClient, R
 TEST_P(WebSocketRules, MessagesBothWays) {
   peer().Send(peer().Frame(Opcode::kText, "Hel", false) + peer().Frame(Opcode::kContinuation, "lo") +
               peer().Frame(Opcode::kBinary, ""));
-  socket_->SendMessage(Opcode::kBinary, Bytes("head:"), Bytes("payload"));
-  socket_->SendFragment(Opcode::kText, false, Bytes("one "));
-  socket_->SendFragment(Opcode::kContinuation, false, Bytes(""));
-  socket_->SendFragment(Opcode::kContinuation, true, Bytes("two"));
+  socket_->SendMessage(Opcode::kBinary, AsBytes("head:"), AsBytes("payload"));
+  socket_->SendFragment(Opcode::kText, false, AsBytes("one "));
+  socket_->SendFragment(Opcode::kContinuation, false, AsBytes(""));
+  socket_->SendFragment(Opcode::kContinuation, true, AsBytes("two"));
   Settle();
   EXPECT_THAT(log_.lines, ElementsAre("T(Hello)", "B()"));
   EXPECT_THAT(peer().frames, ElementsAre("B(head:payload)", "T(one two)"));
@@ -158,7 +155,7 @@ TEST_P(WebSocketRules, MasksAsItsRoleMust) {
   std::set<std::string> keys;
   for (int i = 0; i < 64; ++i) {
     peer().raw.clear();
-    socket_->SendMessage(Opcode::kText, {}, Bytes("x"));
+    socket_->SendMessage(Opcode::kText, {}, AsBytes("x"));
     Settle();
     ASSERT_EQ(peer().raw.size(), GetParam() == Role::kClient ? 7U : 3U);
     EXPECT_EQ((peer().raw[1] & 0x80) != 0, GetParam() == Role::kClient);
@@ -198,7 +195,7 @@ TEST_P(WebSocketRules, AnswersAClose) {
     EXPECT_TRUE(peer().ended);
     EXPECT_EQ(log_.down, row.reason);
     EXPECT_THAT(log_.lines, IsEmpty());
-    socket_->SendMessage(Opcode::kText, {}, Bytes("nobody is there"));
+    socket_->SendMessage(Opcode::kText, {}, AsBytes("nobody is there"));
     Settle();
     EXPECT_THAT(peer().frames, ElementsAre(row.answer));
   }
@@ -242,7 +239,7 @@ TEST_P(WebSocketRules, LegacyPeersPutBytesIntoText) {
 // Section 7.1.2: who begins waits for the answer, still takes what is on its way, and sends nothing more.
 TEST_P(WebSocketRules, BeginsAClose) {
   socket_->Close(proto::kCloseGoingAway, "we stop");
-  socket_->SendMessage(Opcode::kText, {}, Bytes("too late"));
+  socket_->SendMessage(Opcode::kText, {}, AsBytes("too late"));
   socket_->Close(proto::kCloseNormal, "again");
   peer().Send(peer().Frame(Opcode::kText, "on its way") + peer().Frame(Opcode::kPing, "no answer"));
   Settle();

@@ -13,20 +13,18 @@
 #include "net/limits.h"
 #include "proto/websocket_encoder.h"
 #include "stream_recorder.h"
+#include "tests/unit/as_bytes.h"
 
 namespace tunnel::net {
 namespace {
 
+using namespace std::chrono_literals;
 using proto::Opcode;
 using proto::Role;
 using proto::WebSocketDecoder;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-std::span<const uint8_t> AsBytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 // The socket under test over one end of a stream, and at the other end bytes: frames are written by hand and read by a
 // decoder.

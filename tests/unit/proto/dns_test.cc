@@ -7,6 +7,7 @@
 #include "core/status.h"
 #include "proto/dns_message.h"
 #include "proto/dns_name.h"
+#include "tests/unit/as_bytes.h"
 #include "tests/unit/proto/guarded_input.h"
 
 namespace tunnel::proto {
@@ -15,10 +16,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using std::string_literals::operator""s;
-
-std::span<const uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 std::string Text(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
 
@@ -95,7 +92,7 @@ TEST(DnsName, RefusesHostileWire) {
     SCOPED_TRACE(c.what);
     const ExactBytes exact(c.message);
     size_t offset = c.offset;
-    EXPECT_FALSE(ReadDnsName(Bytes(exact.view()), offset).ok());
+    EXPECT_FALSE(ReadDnsName(AsBytes(exact.view()), offset).ok());
     EXPECT_EQ(offset, c.offset);
   }
   // A name that grows past 255 bytes through pointers, each of them backward.
@@ -107,21 +104,21 @@ TEST(DnsName, RefusesHostileWire) {
     last = start;
   }
   size_t offset = last;
-  EXPECT_FALSE(ReadDnsName(Bytes(growing), offset).ok());
+  EXPECT_FALSE(ReadDnsName(AsBytes(growing), offset).ok());
   // More pointers than any name needs.
   std::string chain = "\0"s;
   for (size_t i = 0; i < 40; ++i) chain += "\xc0"s + static_cast<char>(i == 0 ? 0 : i * 2 - 1);
   offset = chain.size() - 2;
-  EXPECT_THAT(MessageOf(ReadDnsName(Bytes(chain), offset).status()), HasSubstr("pointers"));
+  EXPECT_THAT(MessageOf(ReadDnsName(AsBytes(chain), offset).status()), HasSubstr("pointers"));
 }
 
 TEST(DnsName, FollowsPointers) {
   const std::string message = "\3com\0\7example\xc0\0\1a\xc0\5!"s;
   size_t offset = 15;
-  EXPECT_EQ(*ReadDnsName(Bytes(message), offset), "a.example.com");
+  EXPECT_EQ(*ReadDnsName(AsBytes(message), offset), "a.example.com");
   EXPECT_EQ(offset, 19U);
   offset = 15;
-  EXPECT_FALSE(ReadDnsName(Bytes(message), offset, NameCompression::kForbidden).ok());
+  EXPECT_FALSE(ReadDnsName(AsBytes(message), offset, NameCompression::kForbidden).ok());
 }
 
 // --- HTTPS records ---
@@ -135,7 +132,7 @@ TEST(HttpsRecord, ReadsAndWritesEveryParameter) {
   const std::string rdata = "\0\x10\3foo\7example\3org\0"s + Param(0, "\0\1\0\4"s) + Param(1, "\2h2\x08http/1.1") +
                             Param(2, "") + Param(3, "\x20\xfb") + Param(4, "\xc0\0\2\1\x7f\0\0\1"s) + Param(5, kEch) +
                             Param(6, "\x20\1\x0d\xb8"s + std::string(11, '\0') + "\1") + Param(667, "he\"l\\\xff"s);
-  const auto record = ParseHttpsRecord(Bytes(ExactBytes(rdata).view()));
+  const auto record = ParseHttpsRecord(AsBytes(ExactBytes(rdata).view()));
   ASSERT_TRUE(record.ok()) << record.status();
   EXPECT_EQ(record->priority, 16);
   EXPECT_EQ(record->target, "foo.example.org");
@@ -165,12 +162,12 @@ TEST(HttpsRecord, FormatsAlpnWithCommas) {
 }
 
 TEST(HttpsRecord, Usable) {
-  EXPECT_TRUE(ParseHttpsRecord(Bytes(kService))->IsUsable());
-  EXPECT_FALSE(ParseHttpsRecord(Bytes(kService + Param(0, "\0\7"s) + Param(7, "x")))->IsUsable());
-  EXPECT_TRUE(ParseHttpsRecord(Bytes(kService + Param(7, "x")))->IsUsable());
-  EXPECT_FALSE(ParseHttpsRecord(Bytes(kService + Param(3, "\0\0"s)))->IsUsable());
+  EXPECT_TRUE(ParseHttpsRecord(AsBytes(kService))->IsUsable());
+  EXPECT_FALSE(ParseHttpsRecord(AsBytes(kService + Param(0, "\0\7"s) + Param(7, "x")))->IsUsable());
+  EXPECT_TRUE(ParseHttpsRecord(AsBytes(kService + Param(7, "x")))->IsUsable());
+  EXPECT_FALSE(ParseHttpsRecord(AsBytes(kService + Param(3, "\0\0"s)))->IsUsable());
   // AliasMode ignores its parameters, whatever they are.
-  const auto alias = ParseHttpsRecord(Bytes("\0\0\1a\0garbage"s));
+  const auto alias = ParseHttpsRecord(AsBytes("\0\0\1a\0garbage"s));
   ASSERT_TRUE(alias.ok());
   EXPECT_TRUE(alias->IsAlias());
   EXPECT_FALSE(alias->IsUsable());
@@ -219,7 +216,7 @@ TEST(HttpsRecord, RefusesMalformed) {
   for (const auto& c : cases) {
     SCOPED_TRACE(c.what);
     const ExactBytes exact(c.rdata);
-    EXPECT_FALSE(ParseHttpsRecord(Bytes(exact.view())).ok());
+    EXPECT_FALSE(ParseHttpsRecord(AsBytes(exact.view())).ok());
   }
 }
 
@@ -295,12 +292,12 @@ TEST(DnsMessage, RefusesEveryCutAndTrail) {
   for (const auto* bytes : {&*query_bytes, &*response_bytes}) {
     for (size_t size = 0; size < bytes->size(); ++size) {
       const ExactBytes exact(Text(*bytes).substr(0, size));
-      EXPECT_FALSE(ParseQuery(Bytes(exact.view())).ok()) << size;
-      EXPECT_FALSE(ParseResponse(Bytes(exact.view())).ok()) << size;
+      EXPECT_FALSE(ParseQuery(AsBytes(exact.view())).ok()) << size;
+      EXPECT_FALSE(ParseResponse(AsBytes(exact.view())).ok()) << size;
     }
     const std::string trailed = Text(*bytes) + "\0"s;
-    EXPECT_FALSE(ParseQuery(Bytes(trailed)).ok());
-    EXPECT_FALSE(ParseResponse(Bytes(trailed)).ok());
+    EXPECT_FALSE(ParseQuery(AsBytes(trailed)).ok());
+    EXPECT_FALSE(ParseResponse(AsBytes(trailed)).ok());
   }
   EXPECT_FALSE(ParseQuery(*response_bytes).ok());
   EXPECT_FALSE(ParseResponse(*query_bytes).ok());
@@ -350,9 +347,9 @@ const std::string kOneExtra = "\0\0\0\0\0\1"s;
 
 TEST(DnsMessage, ReadsTtlAndUnknownTypes) {
   const auto response =
-      ParseResponse(Bytes(Response("\x81\x80", "\0\3\0\0\0\0"s,
-                                   "\xc0\x0c\0\1\0\1\x80\0\0\0\0\4\1\2\3\4"s + "\xc0\x0c\0\x10\0\1\0\0\0\1\0\2\1x"s +
-                                       "\xc0\x0c\0\1\0\1\x7f\xff\xff\xff\0\4\1\2\3\5"s)));
+      ParseResponse(AsBytes(Response("\x81\x80", "\0\3\0\0\0\0"s,
+                                     "\xc0\x0c\0\1\0\1\x80\0\0\0\0\4\1\2\3\4"s + "\xc0\x0c\0\x10\0\1\0\0\0\1\0\2\1x"s +
+                                         "\xc0\x0c\0\1\0\1\x7f\xff\xff\xff\0\4\1\2\3\5"s)));
   ASSERT_TRUE(response.ok()) << response.status();
   ASSERT_EQ(response->answers.size(), 3U);
   EXPECT_EQ(response->answers[0].ttl_seconds, 0U);
@@ -393,14 +390,14 @@ TEST(DnsMessage, RefusesMalformedResponses) {
   for (const auto& c : cases) {
     SCOPED_TRACE(c.what);
     const ExactBytes exact(c.message);
-    EXPECT_FALSE(ParseResponse(Bytes(exact.view())).ok());
+    EXPECT_FALSE(ParseResponse(AsBytes(exact.view())).ok());
   }
-  EXPECT_TRUE(ParseResponse(Bytes(Response(ok, kOneExtra, opt))).ok());
+  EXPECT_TRUE(ParseResponse(AsBytes(Response(ok, kOneExtra, opt))).ok());
   EXPECT_FALSE(ParseResponse(std::vector<uint8_t>(65536)).ok());
 }
 
 TEST(DnsMessage, TruncatedIsNoAnswer) {
-  const auto response = ParseResponse(Bytes(Response("\x83\x80", "\0\0\0\0\0\0"s, "")));
+  const auto response = ParseResponse(AsBytes(Response("\x83\x80", "\0\0\0\0\0\0"s, "")));
   ASSERT_TRUE(response.ok());
   EXPECT_TRUE(response->truncated);
   EXPECT_FALSE(CheckAnswers(*response, "a", DnsType::kA).ok());

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "tests/unit/as_bytes.h"
 
 namespace tunnel::proto {
 
@@ -104,10 +105,6 @@ void FeedInPieces(std::string_view input, size_t piece_bytes, F&& feed) {
 
 inline std::string AsString(std::span<const uint8_t> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-inline std::span<const uint8_t> AsBytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
 }  // namespace tunnel::proto

@@ -3,11 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "fake_surroundings.h"
+#include "command_line.h"
 #include "proto/target.h"
 #include "tools/flag_values.h"
 #include "tools/flags.h"
@@ -18,24 +17,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-
-std::vector<std::string> Words(const std::string& line) {
-  std::istringstream in(line);
-  return {std::istream_iterator<std::string>(in), std::istream_iterator<std::string>()};
-}
-
-absl::StatusOr<CommandLine> Parse(const std::string& line) { return ParseCommandLine(Words(line), FakeSurroundings()); }
-
-net::Config Good(const std::string& line) {
-  const absl::StatusOr<CommandLine> parsed = Parse(line);
-  EXPECT_TRUE(parsed.ok()) << line << ": " << MessageOf(parsed.status());
-  return parsed.ok() ? parsed->config : net::Config();
-}
-
-std::string ErrorOf(const std::string& line) {
-  const absl::StatusOr<CommandLine> parsed = Parse(line);
-  return parsed.ok() ? "(no error)" : std::string(MessageOf(parsed.status()));
-}
 
 // What listens where and for what, in few words.
 std::string Shape(const net::Config& config) {

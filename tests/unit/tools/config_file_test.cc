@@ -3,13 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "fake_surroundings.h"
+#include "command_line.h"
 #include "tools/flag_table.h"
-#include "tools/flags.h"
 
 namespace tunnel::tools {
 namespace {
@@ -19,16 +17,13 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-constexpr const char* kSecret = "S3cr3t-Value-Of-A-Token";
-
 // A client's file, complete.
-const std::string kClient = "l = \"proxy://127.0.0.1:1080\"\nf = \"wss://t.example/p\"\n";
+const std::string kClientFile = "l = \"proxy://127.0.0.1:1080\"\nf = \"wss://t.example/p\"\n";
 
 absl::StatusOr<CommandLine> Load(const std::string& text, const std::string& line, const char* name,
                                  FakeSurroundings& surroundings) {
   surroundings.files[name] = text;
-  std::istringstream words(line);
-  std::vector<std::string> args = {std::istream_iterator<std::string>(words), std::istream_iterator<std::string>()};
+  std::vector<std::string> args = Words(line);
   args.insert(args.end(), {"-config", name});
   return ParseCommandLine(args, surroundings);
 }
@@ -38,23 +33,16 @@ absl::StatusOr<CommandLine> Load(const std::string& text, const std::string& lin
   return Load(text, line, name, surroundings);
 }
 
-net::Config Good(const std::string& text, const std::string& line = "", const char* name = "c.toml") {
+net::Config GoodFile(const std::string& text, const std::string& line = "", const char* name = "c.toml") {
   const absl::StatusOr<CommandLine> loaded = Load(text, line, name);
   EXPECT_TRUE(loaded.ok()) << text << ": " << MessageOf(loaded.status());
   return loaded.ok() ? loaded->config : net::Config();
 }
 
-std::string ErrorOf(const std::string& text, const char* name = "c.toml") {
-  const absl::StatusOr<CommandLine> loaded = Load(text, "", name);
-  if (loaded.ok()) return "(no error)";
-  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
-  const std::string message(MessageOf(loaded.status()));
-  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-  return message;
-}
+std::string FileError(const std::string& text, const char* name = "c.toml") { return ErrorIn(Load(text, "", name)); }
 
 TEST(ConfigFile, TomlSaysWhatFlagsSay) {
-  const net::Config config = Good(
+  const net::Config config = GoodFile(
       "# a client\n"
       "l = [\"proxy://127.0.0.1:1080\", \"tcp://127.0.0.1:1/h:2,127.0.0.1:3/h:4\"]\n"
       "f = 'wss://t.example/p'\n"
@@ -73,15 +61,15 @@ TEST(ConfigFile, TomlSaysWhatFlagsSay) {
   EXPECT_EQ(config.ech_name, "t.example");
   EXPECT_EQ(config.pins.size(), 1U);
   EXPECT_EQ(config.log_level, "debug");
-  EXPECT_TRUE(Good(kClient + "fallback = true\n").fallback);
-  EXPECT_FALSE(Good(kClient + "fallback = false\n").fallback);
+  EXPECT_TRUE(GoodFile(kClientFile + "fallback = true\n").fallback);
+  EXPECT_FALSE(GoodFile(kClientFile + "fallback = false\n").fallback);
 }
 
 TEST(ConfigFile, EveryFlagIsAKey) {
   for (const Flag& flag : FlagTable()) {
     if (!InFile(flag)) continue;
     // A date is never what is expected, so the key is known when that is what is said.
-    EXPECT_THAT(ErrorOf(fmt::format("{} = 1979-05-27\n", flag.spec.name)),
+    EXPECT_THAT(FileError(fmt::format("{} = 1979-05-27\n", flag.spec.name)),
                 HasSubstr(fmt::format("c.toml:1: {} is a date or time: expected ", flag.spec.name)));
   }
 }
@@ -91,7 +79,7 @@ TEST(ConfigFile, JsonOfTheForks) {
     "listen": "proxy://127.0.0.1:1080", "forward": "wss://t.example/p", "ip": "192.0.2.1,192.0.2.2",
     "cert": "", "key": "", "token": "T", "cidr": null, "dns": "d.example/q", "ech": "e.example",
     "fallback": false, "connections": 5 })";
-  const net::Config config = Good(text, "", "c.json");
+  const net::Config config = GoodFile(text, "", "c.json");
   EXPECT_EQ(config.listen.size(), 1U);
   EXPECT_EQ(config.server_host, "t.example");
   EXPECT_EQ(config.server_addresses.size(), 2U);
@@ -99,7 +87,7 @@ TEST(ConfigFile, JsonOfTheForks) {
   EXPECT_THAT(config.doh_urls, ElementsAre("https://d.example/q"));
   EXPECT_EQ(config.ech_name, "e.example");
   EXPECT_EQ(config.channels, 5U);
-  EXPECT_EQ(Good(R"({"listen": ["proxy://127.0.0.1:1", "proxy://127.0.0.1:2"], "f": "wss://t.example/",
+  EXPECT_EQ(GoodFile(R"({"listen": ["proxy://127.0.0.1:1", "proxy://127.0.0.1:2"], "f": "wss://t.example/",
                      "connections": 0, "log-level": "warn"})")
                 .listen.size(),
             2U)
@@ -111,7 +99,7 @@ TEST(ConfigFile, CommandLineBeatsEnvironmentBeatsFile) {
   surroundings.variable["ECH_TUNNEL_N"] = "2";
   surroundings.variable["ECH_TUNNEL_TOKEN"] = "from-environment";
   const std::string text =
-      kClient + "n = 1\ntoken = \"from-file\"\nech = \"from.file\"\nbackend = \"epoll\"\nthreads = 3\n";
+      kClientFile + "n = 1\ntoken = \"from-file\"\nech = \"from.file\"\nbackend = \"epoll\"\nthreads = 3\n";
   const absl::StatusOr<CommandLine> loaded =
       Load(text, "-token from-line -l proxy://127.0.0.1:9", "c.toml", surroundings);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -125,7 +113,7 @@ TEST(ConfigFile, CommandLineBeatsEnvironmentBeatsFile) {
 
 TEST(ConfigFile, TheEnvironmentMayNameIt) {
   FakeSurroundings surroundings;
-  surroundings.files["e.toml"] = kClient;
+  surroundings.files["e.toml"] = kClientFile;
   surroundings.variable["ECH_TUNNEL_CONFIG"] = "e.toml";
   EXPECT_TRUE(ParseCommandLine({}, surroundings).ok());
   surroundings.variable["ECH_TUNNEL_CONFIG"] = "none.toml";
@@ -148,9 +136,9 @@ TEST_P(BadConfigFile, OneExactLine) {
   const BadFile& bad = GetParam();
   // What follows is the TOML parser's, whose words change with its version.
   if (bad.error.ends_with("TOML: ")) {
-    EXPECT_THAT(ErrorOf(bad.text, bad.name), testing::StartsWith(bad.error));
+    EXPECT_THAT(FileError(bad.text, bad.name), testing::StartsWith(bad.error));
   } else {
-    EXPECT_EQ(ErrorOf(bad.text, bad.name), bad.error);
+    EXPECT_EQ(FileError(bad.text, bad.name), bad.error);
   }
 }
 
@@ -200,9 +188,9 @@ INSTANTIATE_TEST_SUITE_P(
         {"name = \"a\xff\"\n", "c.toml:1: expected TOML: "},
         {"cert = \"none.pem\"\n",
          "c.toml:1: cert \"none.pem\": expected a PEM file that can be read: No such file or directory"},
-        {kClient + "cidr = \"10.0.0.0/8\"\n",
+        {kClientFile + "cidr = \"10.0.0.0/8\"\n",
          "c.toml:3: cidr is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},
-        {kClient + "ech-config = \"AAAA\"\n",
+        {kClientFile + "ech-config = \"AAAA\"\n",
          "c.toml:3: ech-config \"AAAA\": expected an ECHConfigList that can be used: malformed ECHConfigList: 1 bytes "
          "after its end"},
     }));
@@ -232,13 +220,14 @@ INSTANTIATE_TEST_SUITE_P(
     }));
 
 TEST(ConfigFile, IsBounded) {
-  EXPECT_EQ(ErrorOf(std::string(kConfigFileLimitBytes + 1, '#')),
+  EXPECT_EQ(FileError(std::string(kConfigFileLimitBytes + 1, '#')),
             "c.toml: 262145 bytes: expected a configuration file of at most 262144");
-  EXPECT_EQ(Good(kClient + "#" + std::string(kConfigFileLimitBytes - kClient.size() - 1, '#')).channels, 3U);
+  EXPECT_EQ(GoodFile(kClientFile + "#" + std::string(kConfigFileLimitBytes - kClientFile.size() - 1, '#')).channels,
+            3U);
   // As deep as the bound lets it be: neither parser may run out of stack.
-  EXPECT_NE(ErrorOf("l = " + std::string(100'000, '[')), "(no error)");
-  EXPECT_NE(ErrorOf("{\"l\": " + std::string(100'000, '['), "c.json"), "(no error)");
-  EXPECT_NE(ErrorOf("{\"l\": " + std::string(50'000, '[') + std::string(50'000, ']') + "}", "c.json"), "(no error)");
+  EXPECT_NE(FileError("l = " + std::string(100'000, '[')), "(no error)");
+  EXPECT_NE(FileError("{\"l\": " + std::string(100'000, '['), "c.json"), "(no error)");
+  EXPECT_NE(FileError("{\"l\": " + std::string(50'000, '[') + std::string(50'000, ']') + "}", "c.json"), "(no error)");
 }
 
 TEST(ConfigFile, SecretsAreInNoMessage) {
@@ -284,26 +273,26 @@ TEST(ConfigFile, SecretsAreInNoMessage) {
         filled += *c;
       }
     }
-    EXPECT_THAT(ErrorOf(filled), Not(HasSubstr("S3cr3t"))) << line;
-    EXPECT_NE(ErrorOf(filled), "(no error)") << line;
+    EXPECT_THAT(FileError(filled), Not(HasSubstr("S3cr3t"))) << line;
+    EXPECT_NE(FileError(filled), "(no error)") << line;
   }
 }
 
 TEST(ConfigFile, TokenFromAFileOfItsOwn) {
   FakeSurroundings surroundings;
   surroundings.files["/run/token"] = "T0ken\r\n";
-  absl::StatusOr<CommandLine> loaded = Load(kClient + "token = \"@/run/token\"\n", "", "c.toml", surroundings);
+  absl::StatusOr<CommandLine> loaded = Load(kClientFile + "token = \"@/run/token\"\n", "", "c.toml", surroundings);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->config.token, "T0ken");
   EXPECT_THAT(loaded->warnings, IsEmpty());
   EXPECT_THAT(EffectiveToml(*loaded, {}), HasSubstr("\ntoken = \"@/run/token\"  # c.toml:3\n"));
   surroundings.world_readable = {"/run/token", "c.toml"};
-  loaded = Load(kClient + "token = \"@/run/token\"\n", "", "c.toml", surroundings);
+  loaded = Load(kClientFile + "token = \"@/run/token\"\n", "", "c.toml", surroundings);
   EXPECT_THAT(loaded->warnings, ElementsAre("/run/token holds the token and everyone on this host may read it: chmod "
                                             "600 it"));
-  EXPECT_EQ(Good(kClient, "-token @x").token, "@x") << "only a whole path is one";
+  EXPECT_EQ(GoodFile(kClientFile, "-token @x").token, "@x") << "only a whole path is one";
   surroundings.files["/run/token"] = "two\nlines\n";
-  EXPECT_EQ(MessageOf(Load(kClient + "token = \"@/run/token\"\n", "", "c.toml", surroundings).status()),
+  EXPECT_EQ(MessageOf(Load(kClientFile + "token = \"@/run/token\"\n", "", "c.toml", surroundings).status()),
             "c.toml:3: token (not shown): expected 1 to 1024 visible ASCII characters without spaces");
 }
 
@@ -318,11 +307,11 @@ TEST(ConfigFile, WarnsOfSecretsThatEveryoneMayRead) {
   const std::string warning =
       "c.toml holds a secret and everyone on this host may read it: chmod 600 it, or put the token into a file of its "
       "own (token = \"@/path\")";
-  EXPECT_THAT(warnings(kClient), IsEmpty());
-  EXPECT_THAT(warnings(kClient + "token = \"x\"\n"), ElementsAre(warning));
+  EXPECT_THAT(warnings(kClientFile), IsEmpty());
+  EXPECT_THAT(warnings(kClientFile + "token = \"x\"\n"), ElementsAre(warning));
   EXPECT_THAT(warnings("l = \"proxy://u:p@127.0.0.1:1\"\nf = \"wss://t.example/\"\n"), ElementsAre(warning));
   surroundings.world_readable.clear();
-  EXPECT_THAT(warnings(kClient + "token = \"x\"\n"), IsEmpty());
+  EXPECT_THAT(warnings(kClientFile + "token = \"x\"\n"), IsEmpty());
 }
 
 TEST(EffectiveToml, SaysWhatIsInEffectAndFromWhere) {

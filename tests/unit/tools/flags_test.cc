@@ -4,13 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <sstream>
 #include <string>
 #include <vector>
 
+#include "command_line.h"
 #include "ech/key_store.h"
 #include "ech/pem.h"
-#include "fake_surroundings.h"
 #include "proto/base64.h"
 #include "tools/flag_table.h"
 #include "tools/flag_values.h"
@@ -23,33 +22,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-constexpr const char* kSecret = "S3cr3t-Value-Of-A-Token";
-constexpr const char* kPassword = "P4ssw0rd-0f-A-Proxy";
-
-std::vector<std::string> Words(const std::string& line) {
-  std::istringstream in(line);
-  return {std::istream_iterator<std::string>(in), std::istream_iterator<std::string>()};
-}
-
-absl::StatusOr<CommandLine> Parse(const std::string& line, const FakeSurroundings& surroundings = {}) {
-  return ParseCommandLine(Words(line), surroundings);
-}
-
-net::Config Good(const std::string& line, const FakeSurroundings& surroundings = {}) {
-  const absl::StatusOr<CommandLine> parsed = Parse(line, surroundings);
-  EXPECT_TRUE(parsed.ok()) << line << ": " << MessageOf(parsed.status());
-  return parsed.ok() ? parsed->config : net::Config();
-}
-
-std::string ErrorOf(const std::string& line, const FakeSurroundings& surroundings = {}) {
-  const absl::StatusOr<CommandLine> parsed = Parse(line, surroundings);
-  if (parsed.ok()) return "(no error)";
-  EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
-  const std::string message(MessageOf(parsed.status()));
-  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-  return message;
-}
 
 std::string ConfigListBase64() {
   const auto key = ech::GenerateKey("public.example", 64, {}, std::chrono::system_clock::now());
@@ -545,59 +517,6 @@ TEST(Flags, LongValuesAreCut) {
   const std::string error = ErrorOf(kClient + "-ip " + std::string(100000, '9'));
   EXPECT_LT(error.size(), 200U);
   EXPECT_THAT(error, HasSubstr("999...\": expected an IP address"));
-}
-
-TEST(DescribeConfig, MasksSecrets) {
-  const net::Config config =
-      Good(std::string("-l proxy://us3r:") + kPassword +
-           "@127.0.0.1:1080 -l tcp://127.0.0.1:2/h:3 -f wss://t.example/p -ip ::1 -token " + kSecret);
-  EXPECT_EQ(DescribeConfig(config),
-            "effective configuration: client listen=proxy://***@127.0.0.1:1080,tcp://127.0.0.1:2/h:3 token=*** "
-            "server=wss://t.example:443/p ip=::1 channels=3 ech=cloudflare-ech.com "
-            "dns=https://dns.alidns.com/dns-query proto=auto state=/home/u/.local/state/ech-tunnel backend=auto "
-            "threads=auto log-level=info log-format=text");
-}
-
-TEST(DescribeConfig, Server) {
-  EXPECT_EQ(
-      DescribeConfig(Good("-l wss://[::]:443/p -name t.example -require-ech -allow-target [::1]:80-81 "
-                          "-disable-feature single-issuer -congestion cubic -threads 4")),
-      "effective configuration: server listen=wss://[::]:443/p token=none cidr=0.0.0.0/0,::/0 cert=made name=t.example "
-      "ech-keys=/home/u/.local/state/ech-tunnel/ech ech-public-name=gateway.example.org require-ech=on "
-      "serve-dns=off allow-target=[::1]/128:80-81 state=/home/u/.local/state/ech-tunnel backend=auto threads=4 "
-      "disable-feature=single-issuer congestion=cubic log-level=info log-format=text");
-}
-
-TEST(DescribeConfig, IsOneLineWhateverIsInIt) {
-  net::Config config;
-  config.state_directory = "a b\nc";
-  EXPECT_THAT(DescribeConfig(config), HasSubstr("state=\"a b\\x0ac\""));
-}
-
-TEST(Help, NamesEveryFlagWithItsDefault) {
-  const std::string help = HelpText();
-  for (const Flag& flag : FlagTable()) {
-    EXPECT_THAT(help, HasSubstr(fmt::format("\n  -{}{}{}", flag.spec.name, flag.spec.boolean() ? "" : " ",
-                                            flag.spec.argument)));
-    EXPECT_FALSE(flag.help.empty()) << flag.spec.name;
-    if (flag.set != nullptr) {
-      EXPECT_FALSE(flag.default_text.empty()) << flag.spec.name;
-    }
-  }
-}
-
-TEST(Help, FitsAHundredColumns) {
-  std::istringstream lines(HelpText());
-  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
-}
-
-TEST(Help, ExamplesWork) {
-  const FakeSurroundings surroundings;
-  EXPECT_GE(HelpExamples().size(), 3U);
-  for (const std::vector<std::string>& args : HelpExamples()) {
-    const absl::StatusOr<CommandLine> parsed = ParseCommandLine(args, surroundings);
-    EXPECT_TRUE(parsed.ok()) << MessageOf(parsed.status());
-  }
 }
 
 TEST(TargetRules, PrintAsTheyAreRead) {
