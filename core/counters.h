@@ -62,6 +62,18 @@ class Counter {
   std::atomic<int64_t> value_{0};
 };
 
+// One in a gauge, for as long as this lives.
+class CountGuard {
+ public:
+  explicit CountGuard(Counter& gauge) : gauge_(gauge) { gauge_.Add(); }
+  CountGuard(const CountGuard&) = delete;
+  CountGuard& operator=(const CountGuard&) = delete;
+  ~CountGuard() { gauge_.Add(-1); }
+
+ private:
+  Counter& gauge_;
+};
+
 // One core's counters, on cache lines of their own.
 struct alignas(64) Counters {
 #define TUNNEL_DECLARE_COUNTER(name) Counter name;

@@ -6,6 +6,8 @@
 #include <deque>
 
 #include "core/log.h"
+#include "net/admission.h"
+#include "net/target_answers.h"
 #include "net/waiting_datagrams.h"
 
 namespace tunnel::net {
@@ -14,18 +16,13 @@ using core::Slice;
 using core::SocketAddress;
 using proto::Target;
 
-class DirectDatagrams::Association final : public DatagramAssociation, core::Attention {
+class DirectDatagrams::Association final : public DatagramAssociation {
  public:
   Association(DirectDatagrams& way, Handler& handler, SenderFilter filter)
       : way_(way), reactor_(way.reactor_), handler_(handler), filter_(filter), sweep_timer_(reactor_.timers(), [this] {
           Sweep();
-        }) {
-    reactor_.counters().associations_open.Add();
-  }
-  ~Association() override {
-    *self_ = nullptr;
-    reactor_.counters().associations_open.Add(-1);
-  }
+        }) {}
+  ~Association() override { *self_ = nullptr; }
 
   void Send(const Target& to, Slice payload) override;
   void Prepare(const Target& target) override { (void)Find(target); }
@@ -64,18 +61,17 @@ class DirectDatagrams::Association final : public DatagramAssociation, core::Att
   void OnReceived(Side& side, const SocketAddress& from, Slice data);
   void Drop(size_t datagrams = 1) { reactor_.counters().datagrams_dropped.Add(static_cast<int64_t>(datagrams)); }
   void Sweep();
-  // Tells the handler about one target.
-  void Attend() override;
 
   DirectDatagrams& way_;
   core::Reactor& reactor_;
   Handler& handler_;
   const SenderFilter filter_;
+  const core::CountGuard counted_{reactor_.counters().associations_open};
   const std::shared_ptr<Association*> self_ = std::make_shared<Association*>(this);
   absl::flat_hash_map<Target, std::unique_ptr<Entry>> entries_;
   Side v4_{*this};
   Side v6_{*this};
-  std::deque<std::pair<Target, absl::Status>> answers_;  // to be told to the handler
+  TargetAnswers answers_{reactor_, handler_};
   core::Timer sweep_timer_;
   // The last sender, as it is told to the handler: most datagrams come from the same as the one before.
   SocketAddress source_;
@@ -155,16 +151,7 @@ void DirectDatagrams::Association::OnAnswer(const Target& target, const absl::St
     entry.ask_again = reactor_.now() + kRefusedTargetLimit;
     Drop(waiting.size());
   }
-  answers_.emplace_back(target, answer.status());
-  reactor_.ScheduleAttention(*this);
-}
-
-void DirectDatagrams::Association::Attend() {
-  if (answers_.empty()) return;
-  const std::pair<Target, absl::Status> answer = std::move(answers_.front());
-  answers_.pop_front();
-  if (!answers_.empty()) reactor_.ScheduleAttention(*this);
-  handler_.OnTarget(answer.first, answer.second);  // last: this may be destroyed from it
+  answers_.Tell(target, answer.status());
 }
 
 void DirectDatagrams::Association::Transmit(Entry& entry, Slice payload) {
@@ -217,18 +204,13 @@ void DirectDatagrams::Association::Sweep() {
 
 absl::StatusOr<std::unique_ptr<DatagramAssociation>> DirectDatagrams::Open(DatagramAssociation::Handler& handler,
                                                                            SenderFilter filter) {
-  if (reactor_.counters().associations_open.Get() >= kAssociationsPerCore) {
-    return ResourceExhausted("too many UDP associations");
-  }
+  TUNNEL_RETURN_IF_ERROR(AdmitAssociation(reactor_.counters()));
   return std::make_unique<Association>(*this, handler, filter);
 }
 
 absl::StatusOr<SocketAddress> DirectDatagrams::Choose(const Target& target, std::vector<SocketAddress> addresses) {
   std::erase_if(addresses, [&](const SocketAddress& address) { return !policy_.Allows(target.host, address); });
-  if (addresses.empty()) {
-    reactor_.counters().targets_denied.Add();
-    return PermissionDenied("the target is denied (-allow-target and -deny-target decide)");
-  }
+  if (addresses.empty()) return DenyTarget(reactor_.counters());
   if (addresses.size() == 1) return addresses.front();
   // Nothing answers a datagram that has no way, so whether there is one is asked before.
   for (const SocketAddress& address : addresses) {
@@ -239,13 +221,11 @@ absl::StatusOr<SocketAddress> DirectDatagrams::Choose(const Target& target, std:
 }
 
 core::Task<absl::StatusOr<SocketAddress>> DirectDatagrams::FindAddress(Target target) {
-  core::Counter& connects = reactor_.counters().connects_in_progress;
-  if (connects.Get() >= kConnectsPerCore) co_return ResourceExhausted("too many connects in progress");
+  if (absl::Status admitted = AdmitConnect(reactor_.counters()); !admitted.ok()) co_return admitted;
   core::TaskContext& context = co_await core::CurrentTask();
-  connects.Add();
+  const core::CountGuard counted(reactor_.counters().connects_in_progress);
   const core::DeadlineGuard deadline(context, kTargetConnectLimit);
   auto addresses = co_await resolver_.Resolve(target.host, target.port);
-  connects.Add(-1);
   if (!addresses.ok()) co_return addresses.status();
   co_return Choose(target, *std::move(addresses));
 }

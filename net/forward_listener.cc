@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "core/log.h"
-#include "net/negotiation_count.h"
 #include "net/tcp_stream.h"
 
 namespace tunnel::net {
@@ -11,7 +10,7 @@ namespace tunnel::net {
 core::Task<void> ServeForward(core::Reactor& reactor, core::StreamSocket socket, const ListenSpec& spec,
                               StreamOpener& opener, RelaySet& relays) {
   auto stream = std::make_unique<TcpStream>(std::move(socket));
-  const NegotiationCount counted(reactor);
+  const core::CountGuard counted(reactor.counters().handshakes_in_progress);
   auto opened = co_await opener.Open(spec.target, core::Slice());
   if (!opened.ok()) {
     spdlog::debug("{}: {}", spec.description, MessageOf(opened.status()));

@@ -8,7 +8,6 @@
 #include "net/http_exchange.h"
 #include "net/http_input.h"
 #include "net/limits.h"
-#include "net/negotiation_count.h"
 #include "net/proxy_credentials.h"
 #include "net/proxy_replies.h"
 #include "proto/http1_forward.h"
@@ -84,7 +83,7 @@ core::Task<void> HttpProxyConnection::Serve() {
     }
     RequestHead head;
     {
-      const NegotiationCount counted(context_.reactor);
+      const core::CountGuard counted(context_.reactor.counters().handshakes_in_progress);
       const bool read = co_await AwaitRequest(head);
       if (!read) break;
     }
@@ -186,7 +185,7 @@ core::Task<absl::Status> HttpProxyConnection::SendRequest(const Target& target, 
     origin_->stream().Send(std::move(first));
     co_return absl::OkStatus();
   }
-  const NegotiationCount counted(reactor);
+  const core::CountGuard counted(reactor.counters().handshakes_in_progress);
   auto opened = co_await context_.opener.Open(target, std::move(first));
   if (!opened.ok()) co_return opened.status();
   origin_ = std::make_unique<HttpInput>(reactor, *std::move(opened), reactor.counters().bytes_to_target, changed_);
@@ -281,7 +280,7 @@ void HttpProxyConnection::SwitchToRelay() {
 }
 
 core::Task<void> HttpProxyConnection::Connect(const RequestHead& head) {
-  const NegotiationCount counted(context_.reactor);
+  const core::CountGuard counted(context_.reactor.counters().handshakes_in_progress);
   core::Reactor& reactor = context_.reactor;
   const Target target{.host = std::string(head.host), .port = head.port.value_or(0)};
   origin_.reset();

@@ -7,7 +7,6 @@
 #include "net/byte_reader.h"
 #include "net/http_proxy.h"
 #include "net/limits.h"
-#include "net/negotiation_count.h"
 #include "net/socks_negotiation.h"
 #include "net/tcp_stream.h"
 #include "proto/http1_grammar.h"
@@ -49,7 +48,7 @@ core::Task<void> ServeProxy(core::Reactor& reactor, core::StreamSocket socket, c
   const core::SocketAddress local = socket.local_address();
   const core::SocketAddress peer = socket.peer_address();
   std::unique_ptr<ByteStream> stream = std::make_unique<TcpStream>(std::move(socket));
-  std::optional<NegotiationCount> counted(std::in_place, reactor);
+  std::optional<core::CountGuard> counted(std::in_place, reactor.counters().handshakes_in_progress);
   ByteReader reader(*stream);
   std::optional<SocksRequest> request;
   bool http = false;

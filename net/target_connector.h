@@ -25,8 +25,6 @@ class TargetConnector {
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Connect(proto::Target target);
 
  private:
-  [[nodiscard]] absl::Status Denied();
-  core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ConnectCounted(proto::Target target);
   core::Reactor& reactor_;
   Resolver& resolver_;
   const TargetPolicy& policy_;

@@ -7,6 +7,8 @@
 #include <deque>
 
 #include "core/log.h"
+#include "net/admission.h"
+#include "net/target_answers.h"
 #include "net/waiting_datagrams.h"
 #include "proto/socks5_udp.h"
 
@@ -18,21 +20,17 @@ using proto::Target;
 
 class UpstreamDatagrams::Association final : public DatagramAssociation,
                                              ByteStream::Handler,
-                                             core::DatagramSocket::Handler,
-                                             core::Attention {
+                                             core::DatagramSocket::Handler {
  public:
   Association(UpstreamDatagrams& way, DatagramAssociation::Handler& handler, SenderFilter filter)
       : way_(way), reactor_(way.reactor_), handler_(handler), filter_(filter), sweep_timer_(reactor_.timers(), [this] {
           Sweep();
-        }) {
-    reactor_.counters().associations_open.Add();
-  }
+        }) {}
   Association(const Association&) = delete;
   Association& operator=(const Association&) = delete;
   ~Association() override {
     *self_ = nullptr;
     Disconnect();
-    reactor_.counters().associations_open.Add(-1);
   }
 
   void Send(const Target& to, Slice payload) override;
@@ -52,15 +50,12 @@ class UpstreamDatagrams::Association final : public DatagramAssociation,
 
   // Whether datagrams may go to `target`, which is remembered.
   [[nodiscard]] bool Admit(const Target& target);
-  void Tell(const Target& target, absl::Status status);
   // Asks the proxy for an association where there is none.
   void Connect();
   void Disconnect();
   void Drop(size_t datagrams = 1) { reactor_.counters().datagrams_dropped.Add(static_cast<int64_t>(datagrams)); }
   [[nodiscard]] bool IsTarget(const Target& from) const;
   void Sweep();
-  // Tells the handler about one target.
-  void Attend() override;
 
   // --- the control connection: nothing more is said on it, and the association ends with it ---
   void OnData(Slice data) override { (void)data; }
@@ -81,6 +76,7 @@ class UpstreamDatagrams::Association final : public DatagramAssociation,
   core::Reactor& reactor_;
   DatagramAssociation::Handler& handler_;
   const SenderFilter filter_;
+  const core::CountGuard counted_{reactor_.counters().associations_open};
   const std::shared_ptr<Association*> self_ = std::make_shared<Association*>(this);
   State state_ = State::kNone;
   core::TimePoint ask_again_;  // kRefused
@@ -89,7 +85,7 @@ class UpstreamDatagrams::Association final : public DatagramAssociation,
   core::DatagramSocket socket_;          // kReady; connected to the relay
   WaitingDatagrams waiting_;             // kAsking; with their headers
   absl::flat_hash_map<Target, Known> targets_;
-  std::deque<std::pair<Target, absl::Status>> answers_;  // to be told to the handler
+  TargetAnswers answers_{reactor_, handler_};
   core::Timer sweep_timer_;
   Target from_;  // kept, so that its text need not be allocated again
 };
@@ -111,12 +107,11 @@ bool UpstreamDatagrams::Association::Admit(const Target& target) {
   targets_.emplace(target, Known{.last_used = now, .allowed = allowed});
   if (!sweep_timer_.armed()) sweep_timer_.SetAfter(way_.idle_limit_ / 2);
   if (!allowed) {
-    reactor_.counters().targets_denied.Add();
-    Tell(target, PermissionDenied("the target is denied (-allow-target and -deny-target decide)"));
+    answers_.Tell(target, DenyTarget(reactor_.counters()));
   } else if (state_ == State::kReady) {
-    Tell(target, absl::OkStatus());
+    answers_.Tell(target, absl::OkStatus());
   } else if (state_ == State::kRefused && now < ask_again_) {
-    Tell(target, Unavailable("the outbound proxy gives no UDP association"));
+    answers_.Tell(target, Unavailable("the outbound proxy gives no UDP association"));
   }
   return allowed;
 }
@@ -138,19 +133,6 @@ void UpstreamDatagrams::Association::Send(const Target& to, Slice payload) {
   } else if (state_ != State::kAsking || !waiting_.Add(std::move(block))) {
     Drop();
   }
-}
-
-void UpstreamDatagrams::Association::Tell(const Target& target, absl::Status status) {
-  answers_.emplace_back(target, std::move(status));
-  reactor_.ScheduleAttention(*this);
-}
-
-void UpstreamDatagrams::Association::Attend() {
-  if (answers_.empty()) return;
-  const std::pair<Target, absl::Status> answer = std::move(answers_.front());
-  answers_.pop_front();
-  if (!answers_.empty()) reactor_.ScheduleAttention(*this);
-  handler_.OnTarget(answer.first, answer.second);  // last: this may be destroyed from it
 }
 
 void UpstreamDatagrams::Association::Connect() {
@@ -183,7 +165,7 @@ void UpstreamDatagrams::Association::OnAnswer(absl::StatusOr<UpstreamAssociation
     Drop(waiting.size());
   }
   for (const auto& [target, known] : targets_) {
-    if (known.allowed) Tell(target, status);
+    if (known.allowed) answers_.Tell(target, status);
   }
 }
 
@@ -229,21 +211,16 @@ void UpstreamDatagrams::Association::Sweep() {
 
 absl::StatusOr<std::unique_ptr<DatagramAssociation>> UpstreamDatagrams::Open(DatagramAssociation::Handler& handler,
                                                                              SenderFilter filter) {
-  if (reactor_.counters().associations_open.Get() >= kAssociationsPerCore) {
-    return ResourceExhausted("too many UDP associations");
-  }
+  TUNNEL_RETURN_IF_ERROR(AdmitAssociation(reactor_.counters()));
   return std::make_unique<Association>(*this, handler, filter);
 }
 
 core::Task<absl::StatusOr<UpstreamAssociation>> UpstreamDatagrams::AssociateCounted() {
-  core::Counter& connects = reactor_.counters().connects_in_progress;
-  if (connects.Get() >= kConnectsPerCore) co_return ResourceExhausted("too many connects in progress");
+  if (absl::Status admitted = AdmitConnect(reactor_.counters()); !admitted.ok()) co_return admitted;
   core::TaskContext& context = co_await core::CurrentTask();
-  connects.Add();
+  const core::CountGuard counted(reactor_.counters().connects_in_progress);
   const core::DeadlineGuard deadline(context, kTargetConnectLimit);
-  auto association = co_await proxy_.Associate();
-  connects.Add(-1);
-  co_return std::move(association);
+  co_return co_await proxy_.Associate();
 }
 
 core::Task<void> UpstreamDatagrams::Associate(std::shared_ptr<Association*> asker) {

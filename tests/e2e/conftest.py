@@ -68,13 +68,6 @@ def blob():
 
 
 @pytest.fixture(scope="session")
-def blob_file(blob, tmp_path_factory):
-    path = tmp_path_factory.mktemp("blob") / "blob"
-    path.write_bytes(blob)
-    return path
-
-
-@pytest.fixture(scope="session")
 def http_origin(blob):
     origin = Http(blob)
     yield origin

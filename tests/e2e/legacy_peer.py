@@ -4,12 +4,12 @@ It stands in for a deployed server: no ECH, CLAIM and CLAIM_ACK, text and binary
 import asyncio
 import ssl
 import struct
-import threading
 
+from loop_thread import LoopThread
 from ws import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, accept_value, frame
 
 
-class LegacyServer:
+class LegacyServer(LoopThread):
     def __init__(self, cert, key, token=None):
         self.token = token
         self.events = []        # (channel number, message up to its payload), in order of arrival
@@ -19,28 +19,12 @@ class LegacyServer:
         self.pongs = []
         self.ack = lambda channel, message: True  # whether to answer this CLAIM
         self.refuse = False     # answer TCP with CLOSE, UDP_CONNECT with UDP_ERROR
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
-        self._context.load_cert_chain(cert, key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(cert, key)
         self.channels = {}
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    def _main(self):
-        asyncio.set_event_loop(self._loop)
-        self._loop.set_exception_handler(self._on_loop_error)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context, limit=1 << 20))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        super().__init__(
+            lambda: asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context, limit=1 << 20), self._on_loop_error)
 
     def _on_loop_error(self, _, details):
         if isinstance(details.get("exception"), ssl.SSLError):
@@ -76,20 +60,12 @@ class LegacyServer:
             del self.channels[channel.number]
             channel.end()
 
-    def call(self, function):
-        """Runs a function in the server's own thread."""
-        self._loop.call_soon_threadsafe(function)
-
     def send_all(self, data):
         """Sends these bytes, as they are, on every channel."""
         self.call(lambda: [channel.writer.write(data) for channel in self.channels.values()])
 
     def drop_channels(self):
         self.call(lambda: [channel.writer.transport.abort() for channel in self.channels.values()])
-
-    def stop(self):
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
 
 
 class LegacyChannel:

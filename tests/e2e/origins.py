@@ -6,6 +6,8 @@ import http.server
 import random
 import threading
 
+from loop_thread import LoopThread
+
 PATTERN = random.Random(20240607).randbytes(1 << 20)
 PATTERN_TWICE = memoryview(PATTERN + PATTERN)
 
@@ -16,18 +18,13 @@ def pattern(seed, size):
     return PATTERN_TWICE[offset:offset + size]
 
 
-class Origin:
+class Origin(LoopThread):
     """Serves handler(reader, writer) on a port of its own; counts connections accepted and still open."""
 
     def __init__(self, handler, limit=1 << 20):
         self.accepted = self.open = 0
         self._handler = handler
-        self._limit = limit
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
+        super().__init__(lambda: asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024, limit=limit))
 
     async def _serve(self, reader, writer):
         self.accepted += 1
@@ -39,26 +36,6 @@ class Origin:
         finally:
             self.open -= 1
             writer.close()
-
-    def _main(self):
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024, limit=self._limit))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-
-    def call(self, function):
-        """Runs a function in the server's own thread."""
-        self._loop.call_soon_threadsafe(function)
-
-    def stop(self):
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
 
 
 async def blocks(reader, writer):

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import struct
-import threading
 
+from loop_thread import LoopThread
 from peers import listens
 from procs import free_port
 from waiting import wait_until
@@ -42,7 +42,7 @@ def start_microsocks(lab, user=None, password=None):
     return process, port
 
 
-class SocksProxy:
+class SocksProxy(LoopThread):
     """A SOCKS5 proxy of our own: notes what it is asked for, resolves names from `names`, and misbehaves on demand.
 
     behave: None, or what it does instead of answering the request: bytes that it sends, "hang", "close".
@@ -52,26 +52,12 @@ class SocksProxy:
         self.names, self.path, self.greet, self.behave = names or {}, path, greet, behave
         self.requests = []  # (address type, host, port)
         self.connections = 0
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
+        super().__init__(self._start)
 
-    def _main(self):
-        asyncio.set_event_loop(self._loop)
-        start = (asyncio.start_unix_server(self._serve, self.path) if self.path else
-                 asyncio.start_server(self._serve, "127.0.0.1", 0))
-        server = self._loop.run_until_complete(start)
-        self.port = None if self.path else server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        if self.path and os.path.exists(self.path):
-            os.unlink(self.path)
+    def _start(self):
+        if self.path:
+            return asyncio.start_unix_server(self._serve, self.path)
+        return asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def _serve(self, reader, writer):
         self.connections += 1
@@ -121,5 +107,6 @@ class SocksProxy:
         writer.write_eof()
 
     def stop(self):
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        super().stop()
+        if self.path and os.path.exists(self.path):
+            os.unlink(self.path)

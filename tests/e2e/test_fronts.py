@@ -1,8 +1,6 @@
 """A ws:// server behind programs that end TLS: nginx and HAProxy pass the upgrade on. They have no ECH, so the client
 says -fallback."""
 
-import hashlib
-
 import pytest
 
 import apps
@@ -10,7 +8,7 @@ from conftest import TOKEN
 from fronts import FRONTS, plain_server
 from origins import echo
 from procs import free_port
-from test_transfer import curl
+from test_transfer import fetch_and_put
 from waiting import wait_until
 
 
@@ -23,14 +21,9 @@ def test_curl_through_a_front(lab, front, http_origin, blob, tmp_path):
     client = lab.client(tls_port, "-fallback", channels=2)
     client.process.wait_log(r"channel 1 up: .*WITHOUT ECH")
     server.wait_log(r"channel \d+ up: .*plain TCP", count=2)
-    proxy = f"127.0.0.1:{client.port}"
-    fetched = tmp_path / "fetched"
-    curl("--socks5-hostname", proxy, "-o", fetched, f"http://127.0.0.1:{http_origin.port}/blob")
-    assert hashlib.sha256(fetched.read_bytes()).digest() == hashlib.sha256(blob).digest()
-    part = tmp_path / "part"
-    part.write_bytes(blob[:20_000_000])
-    assert curl("--socks5-hostname", proxy, "-T", part,
-                f"http://127.0.0.1:{http_origin.port}/up").decode() == hashlib.sha256(blob[:20_000_000]).hexdigest()
+    origin = f"http://127.0.0.1:{http_origin.port}"
+    fetch_and_put(["--socks5-hostname", f"127.0.0.1:{client.port}"], f"{origin}/blob", f"{origin}/up", blob, tmp_path,
+                  put_bytes=20_000_000)
     assert "channel 1 down" not in client.process.log()
 
 

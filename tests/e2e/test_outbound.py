@@ -1,6 +1,5 @@
 """A server that goes out through a SOCKS5 proxy (-f socks5://): real proxies, and one that misbehaves."""
 
-import hashlib
 import time
 
 import pytest
@@ -9,7 +8,7 @@ import apps
 from origins import banner, echo
 from procs import free_port
 from socks_proxies import SocksProxy, start_danted, start_microsocks
-from test_transfer import curl
+from test_transfer import fetch_and_put
 from waiting import SLOWNESS, wait_until
 
 PROXIES = ["danted", "microsocks", "microsocks with password"]
@@ -40,13 +39,8 @@ def test_curl_out_through(lab, name, http_origin, blob, tmp_path):
     """100 MB down and 20 MB up with checksums; by address, and by a name that the proxy resolves."""
     server, client = pair(lab, start_proxy(lab, name), "-allow-target", "localhost")
     proxy = f"127.0.0.1:{client.port}"
-    fetched = tmp_path / "fetched"
-    curl("--socks5-hostname", proxy, "-o", fetched, f"http://127.0.0.1:{http_origin.port}/blob")
-    assert hashlib.sha256(fetched.read_bytes()).digest() == hashlib.sha256(blob).digest()
-    part = tmp_path / "part"
-    part.write_bytes(blob[:20_000_000])
-    assert curl("--socks5-hostname", proxy, "-T", part,
-                f"http://localhost:{http_origin.port}/up").decode() == hashlib.sha256(blob[:20_000_000]).hexdigest()
+    fetch_and_put(["--socks5-hostname", proxy], f"http://127.0.0.1:{http_origin.port}/blob",
+                  f"http://localhost:{http_origin.port}/up", blob, tmp_path, put_bytes=20_000_000)
     log = server.log()
     assert f"out={proxy}" not in log and "p%3Aass" not in log and "p:ass" not in log
     assert server.counters()["outbound_proxy_failures"] == 0

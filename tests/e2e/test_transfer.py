@@ -20,6 +20,25 @@ def curl(*arguments):
     return result.stdout
 
 
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def fetch_and_put(options, down, up, blob, folder, put_bytes=None):
+    """`blob` down and its first `put_bytes` bytes (all of it) up, by curl, with checksums."""
+    fetched = folder / "fetched"
+    curl(*options, "-o", fetched, down)
+    assert sha256(fetched.read_bytes()) == sha256(blob)
+    fetched.unlink()
+    put(options, up, blob[:put_bytes], folder)
+
+
+def put(options, url, data, folder):
+    part = folder / "part"
+    part.write_bytes(data)
+    assert curl(*options, "-T", part, url).decode() == sha256(data)
+
+
 ENTRIES = ["socks5", "socks5-hostname", "connect", "forward"]
 
 
@@ -34,23 +53,16 @@ def entry(lab, name, origin_port):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_curl_100_mb_down_and_up(lab, name, http_origin, blob, blob_file, tmp_path):
+def test_curl_100_mb_down_and_up(lab, name, http_origin, blob, tmp_path):
     _, options, authority = entry(lab, name, http_origin.port)
-    fetched = tmp_path / "fetched"
-    curl(*options, "-o", fetched, f"http://{authority}/blob")
-    assert hashlib.sha256(fetched.read_bytes()).digest() == hashlib.sha256(blob).digest()
-    fetched.unlink()
-    assert curl(*options, "-T", blob_file, f"http://{authority}/up").decode() == hashlib.sha256(blob).hexdigest()
+    fetch_and_put(options, f"http://{authority}/blob", f"http://{authority}/up", blob, tmp_path)
 
 
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("name", ["socks5", "connect", "forward"])
 def test_curl_10_mb_up(lab, name, http_origin, blob, tmp_path):
     _, options, authority = entry(lab, name, http_origin.port)
-    part = tmp_path / "part"
-    part.write_bytes(blob[:10_000_000])
-    assert curl(*options, "-T", part, f"http://{authority}/up").decode() == hashlib.sha256(
-        blob[:10_000_000]).hexdigest()
+    put(options, f"http://{authority}/up", blob[:10_000_000], tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["socks5", "http"])
