@@ -110,5 +110,6 @@ class MuxDecoder {
   Target address_;
   std::string_view reason_;
 };
+static_assert(sizeof(MuxDecoder) < 512, "one for each channel");
 
 }  // namespace tunnel::proto

@@ -27,7 +27,7 @@ inline constexpr size_t kMuxMaxFieldValueBytes = 1024;
 inline constexpr size_t kMuxMaxProtocols = 8;
 inline constexpr size_t kMuxMaxParameters = 16;  // of one protocol
 inline constexpr uint64_t kMuxMaxInitialWindow = uint64_t{1} << 30;
-inline constexpr uint64_t kMuxMaxResumeSeconds = 24 * 60 * 60;
+inline constexpr uint64_t kMuxMaxResumeSeconds = 86400;
 
 inline constexpr size_t kMuxSessionIdBytes = 16;
 
