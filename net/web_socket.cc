@@ -109,7 +109,7 @@ void WebSocket::Close(uint16_t code, std::string_view reason) {
   close_timer_.SetAfter(kCloseLimit);
 }
 
-void WebSocket::GoDown(absl::Status reason) {
+void WebSocket::GoDown(const absl::Status& reason) {
   if (stream_ == nullptr) return;
   ping_timer_.Cancel();
   close_timer_.Cancel();
@@ -149,7 +149,7 @@ void WebSocket::OnData(core::Slice data) {
                                                 event.reason.empty() ? "" : ": ", event.reason);
         SendClose(event.close_code, "");
         destroyed_ = nullptr;
-        GoDown(std::move(reason));
+        GoDown(reason);
         return;
       }
       case WebSocketDecoder::EventKind::kError:
@@ -179,7 +179,7 @@ void WebSocket::OnDrained() { handler_->OnWritable(); }
 
 void WebSocket::OnDead(absl::Status reason) {
   if (reason.ok()) reason = Unavailable("the peer ended the connection without a Close");
-  GoDown(std::move(reason));
+  GoDown(reason);
 }
 
 void WebSocket::OnPingTimer() {

@@ -83,7 +83,7 @@ class WebSocket final : ByteStream::Handler {
   void SendControl(proto::Opcode opcode, std::span<const uint8_t> payload);
   void SendClose(uint16_t code, std::string_view reason);
   // Ends the connection, having sent what is queued, and tells the handler.
-  void GoDown(absl::Status reason);
+  void GoDown(const absl::Status& reason);
   void OnPingTimer();
   [[nodiscard]] proto::MaskKey NextMask();
   // The span passed to a Pong that answers our last Ping.

@@ -30,10 +30,13 @@ std::string TomlString(std::string_view text) {
 std::string Shown(const GivenFlag& flag) {
   if (!HoldsSecret(flag)) return flag.value;
   if (flag.spec->secrecy == Secrecy::kSecret) return std::string(kSecretMask);
-  std::string masked = proto::WithoutCredentials(flag.value);
-  const size_t at = masked.find("***@");
-  if (at != std::string::npos) masked.insert(at, fmt::format("{}:", kSecretMask));
-  return masked;
+  // This value has been parsed, so an @ behind its authority is none of credentials and stays (WithoutCredentials(),
+  // for values that may not parse, takes it for one).
+  const size_t start = flag.value.find("://") + 3;
+  const size_t end = std::min(flag.value.find_first_of("/?", start), flag.value.size());
+  const size_t at = flag.value.find('@', start);
+  if (at >= end) return flag.value;
+  return fmt::format("{}{}:{}{}", flag.value.substr(0, start), kSecretMask, kSecretMask, flag.value.substr(at));
 }
 
 std::string TomlValue(const GivenFlag& flag) {

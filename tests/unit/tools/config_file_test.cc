@@ -346,6 +346,18 @@ std::string WithoutComments(const std::string& text) {
   return rest;
 }
 
+TEST(EffectiveToml, KeepsAnAtSignBehindTheAuthority) {
+  const absl::StatusOr<CommandLine> loaded =
+      Load("l = [\"ws://:1/@\", \"ws://unix:/run/t@1\"]\nf = \"socks5://u:p4ss@unix:/run/p@1\"\n");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const std::string text = EffectiveToml(*loaded, {});
+  EXPECT_THAT(text, HasSubstr("\"ws://:1/@\""));
+  EXPECT_THAT(text, HasSubstr("\"ws://unix:/run/t@1\""));
+  EXPECT_THAT(text, HasSubstr("\"socks5://***:***@unix:/run/p@1\""));
+  EXPECT_THAT(text, Not(HasSubstr("p4ss")));
+  EXPECT_TRUE(Load(text).ok()) << text;
+}
+
 TEST(EffectiveToml, IsReadBackAsTheSame) {
   for (const char* const line :
        {"-l proxy://u:p@127.0.0.1:1 -l tcp://[::1]:2/h:3 -f wss://t.example/p%20q -token x -n 7 -ip 192.0.2.1,::1 "
