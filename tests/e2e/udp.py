@@ -1,5 +1,6 @@
 """UDP by hand: the application's side of SOCKS5 UDP ASSOCIATE, and targets that answer."""
 
+import contextlib
 import ipaddress
 import selectors
 import socket
@@ -82,6 +83,18 @@ class Association:
     def ask(self, host, port, payload):
         self.send(host, port, payload)
         return self.receive()
+
+    def ask_again(self, host, port, payload, every=0.5):
+        """As ask(), where a datagram may be lost: asks again until it is answered, as applications do."""
+        before = self.socket.gettimeout()
+        self.socket.settimeout(every * SLOWNESS)
+        try:
+            for _ in range(30):
+                with contextlib.suppress(socket.timeout):
+                    return self.ask(host, port, payload)
+            raise AssertionError(f"{host}:{port} never answered")
+        finally:
+            self.socket.settimeout(before)
 
     def silent(self, seconds=0.3):
         """Whether nothing arrives within the time."""
