@@ -30,6 +30,8 @@ namespace tunnel::core {
   X(upgrades_refused) /* 400, 401, 403, 404 */                                         \
   X(streams_opened)                                                                    \
   X(streams_failed) /* the target could not be reached or was denied */                \
+  X(streams_moved)  /* from one channel to another */                                  \
+  X(streams_broken) /* reset because the peer broke a rule of one stream */            \
   X(targets_denied)                                                                    \
   X(outbound_proxy_failures) /* it was not reached, or broke the protocol */           \
   X(protocol_errors)         /* a channel ended with 1002, 1007 or 1009 */             \

@@ -48,6 +48,7 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   void FailSend(IoError error);
   void DropQueue();
   void StartSend();
+  void ContinueRelease();
   void CompleteRelease();
   // An end of stream was seen or sent, or the limit passed, while closing.
   void EndLinger();
@@ -168,7 +169,8 @@ void StreamSocket::State::OnReceiveCompletion(Completion& completion) {
   if (completion.more) return;
   if (released_ != nullptr) {
     if (completion.error == IoError::kOk) receive_ended_ = true;
-    CompleteRelease();
+    // Otherwise the last send's completion goes on with it.
+    if (queue_.empty() && !send_.started()) CompleteRelease();
     return;
   }
   if (completion.error == IoError::kCancelled) {
@@ -301,6 +303,7 @@ void StreamSocket::State::OnSendCompletion(const Completion& completion) {
   if (completion.error != IoError::kOk) {
     if (completion.error != IoError::kCancelled) FailSend(completion.error);
     DeleteIfDone();
+    ContinueRelease();
     return;
   }
   reactor().counters().bytes_sent.Add(static_cast<int64_t>(completion.bytes));
@@ -318,6 +321,7 @@ void StreamSocket::State::OnSendCompletion(const Completion& completion) {
   }
   reactor().ScheduleAttention(*this);
   if (above_low_water && queued_bytes_ <= kSendLowWaterBytes && handler_ != nullptr) handler_->OnSendDrained();
+  ContinueRelease();
 }
 
 void StreamSocket::State::FinishSend() {
@@ -358,12 +362,16 @@ void StreamSocket::State::CloseAfterSend(Duration limit) {
 void StreamSocket::State::EndLinger() { Close(false); }
 
 void StreamSocket::State::Release(absl::AnyInvocable<void(int, std::string)> released) {
-  TUNNEL_CHECK(queue_.empty() && !send_.started());
   handler_ = nullptr;
   paused_ = true;
+  released_ = std::move(released);
+  ContinueRelease();
+}
+
+void StreamSocket::State::ContinueRelease() {
+  if (released_ == nullptr || !queue_.empty() || send_.started()) return;
   // An end of stream that was asked for and not yet sent would be forgotten with this state.
   if (finish_wanted_ && !std::exchange(finish_sent_, true)) backend().ShutdownWrite(descriptor_);
-  released_ = std::move(released);
   if (receive_.started()) {
     backend().Cancel(receive_);
   } else {

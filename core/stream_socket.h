@@ -73,8 +73,8 @@ class StreamSocket {
   // `limit`, then closes.
   void CloseAfterSend(Duration limit);
 
-  // Gives up the descriptor for another reactor: nothing may be queued. Its operations must have ended, so the result
-  // comes with `released` from the reactor's turn; bytes that had been received and not delivered come with it.
+  // Gives up the descriptor for another reactor, once what is queued was sent. Its operations must have ended, so the
+  // result comes with `released` from the reactor's turn; bytes that had been received and not delivered come with it.
   void Release(absl::AnyInvocable<void(int descriptor, std::string received)> released);
 
  private:

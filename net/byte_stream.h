@@ -21,7 +21,8 @@ class ByteStream {
     virtual void OnData(core::Slice data) = 0;
     // The peer finished sending; we may go on. At most once.
     virtual void OnEnd() = 0;
-    // Writable again after writable() was false.
+    // The send queue fell to low water (core::kSendLowWaterBytes where there is one): writable. It need not have been
+    // full.
     virtual void OnDrained() = 0;
     // Over in both directions. Ok: the peer closed in order and everything it sent was handed over. Otherwise why it
     // died; what was queued may be lost. The last call; none follows the handler's own Abort() or CloseAfterSend().

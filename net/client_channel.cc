@@ -36,9 +36,8 @@ core::Task<void> ClientChannel::Keep() {
     if (!context.interruption().ok()) break;
     if (dialled.ok()) {
       const core::TimePoint up_since = context_.reactor.now();
-      const absl::Status waited = co_await down_.Wait();
-      carrier_.reset();
-      socket_.reset();
+      const absl::Status waited = co_await KeepUp();
+      link_.reset();
       if (!waited.ok()) break;
       if (context_.reactor.now() - up_since >= kChannelHolds) back_off = kBackOffMin;
     }
@@ -53,8 +52,41 @@ core::Task<void> ClientChannel::Keep() {
     const absl::Status slept = co_await pause;
     if (!slept.ok()) break;
   }
-  carrier_.reset();
-  socket_.reset();
+  link_.reset();
+  retired_.reset();
+}
+
+core::Task<absl::Status> ClientChannel::KeepUp() {
+  core::TaskContext& context = co_await CurrentTask();
+  for (;;) {
+    absl::Status waited;
+    {
+      // Jittered, so that channels that came up together are not replaced together.
+      std::optional<DeadlineGuard> age;
+      if (link_->mux != nullptr) age.emplace(context, kChannelAge - context_.reactor.RandomBelow(kChannelAge / 4));
+      waited = co_await link_->down.Wait();
+    }
+    if (waited.ok() || !context.interruption().ok()) co_return waited;
+    const absl::Status replaced = co_await Replace();
+    if (!context.interruption().ok()) co_return context.interruption();
+    if (!link_->up) co_return absl::OkStatus();
+    if (!replaced.ok()) {
+      spdlog::info("channel {}: not replaced: {}; it goes on", number_, MessageOf(replaced));
+    }
+  }
+}
+
+core::Task<absl::Status> ClientChannel::Replace() {
+  // The new one first, so that there is one to move to.
+  const absl::Status dialled = co_await DialInTurn();
+  if (!dialled.ok()) co_return dialled;
+  spdlog::info("channel {}: replaced for its age", number_);
+  if (retired_->up) {
+    context_.session.MoveAway(*retired_->mux);
+    retired_->mux->GoAway(proto::MuxGoAwayCode::kRetired, "its age");
+    retired_->socket->Close(proto::kCloseNormal, "replaced");
+  }
+  co_return absl::OkStatus();
 }
 
 core::Task<absl::Status> ClientChannel::DialInTurn() {
@@ -64,20 +96,25 @@ core::Task<absl::Status> ClientChannel::DialInTurn() {
     if (!waited.ok()) co_return waited;
   }
   context_.dialling = true;
-  absl::Status dialled;
+  absl::Status result;
   {
     core::TaskContext& context = co_await CurrentTask();
     const DeadlineGuard deadline(context, kDialLimit);
-    dialled = co_await Dial();
+    auto dialled = co_await Dial();
+    result = dialled.status();
+    if (dialled.ok()) {
+      retired_ = std::exchange(link_, *std::move(dialled));
+      context_.changed();
+    }
   }
   core::Sleep spacing(context_.reactor.RandomBelow(kDialSpacing));
   const absl::Status slept = co_await spacing;
   context_.dialling = false;
   context_.dial_done.Set();
-  co_return dialled;
+  co_return result;
 }
 
-core::Task<absl::Status> ClientChannel::Dial() {
+core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Dial() {
   auto route = co_await context_.directory.Route();
   if (!route.ok()) co_return route.status();
   if (only_address_.has_value()) {
@@ -99,8 +136,8 @@ core::Task<absl::Status> ClientChannel::Dial() {
       std::string description = fmt::format("{}, TLSv1.3, {}", (*stream)->peer(), ech);
       spdlog::debug("tls: {}, {}, {}", ech, (*stream)->peer(), engine.Describe());
       if (config.has_value()) context_.reactor.counters().ech_accepted.Add();
-      const absl::Status upgraded = co_await Upgrade(*std::move(stream), std::move(description));
-      co_return upgraded;
+      auto upgraded = co_await Upgrade(*std::move(stream), std::move(description));
+      co_return std::move(upgraded);
     }
     if (last_failure_.kind != TlsFailureKind::kEchRejected || !config.has_value()) {
       context_.directory.ForgetAddresses();
@@ -150,7 +187,8 @@ core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls
   co_return std::move(stream);
 }
 
-core::Task<absl::Status> ClientChannel::Upgrade(std::unique_ptr<TlsStream> stream, std::string description) {
+core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Upgrade(
+    std::unique_ptr<TlsStream> stream, std::string description) {
   const Config& config = context_.config;
   core::Reactor& reactor = context_.reactor;
   std::array<uint8_t, 16> random{};
@@ -163,9 +201,15 @@ core::Task<absl::Status> ClientChannel::Upgrade(std::unique_ptr<TlsStream> strea
       .Add("Sec-WebSocket-Key", key)
       .Add("Sec-WebSocket-Version", "13");
   if (!config.token.empty()) builder.Add("Sec-WebSocket-Protocol", config.token);
+  const bool offered = config.protocol != Protocol::kLegacy;
+  if (offered) {
+    builder.Add(proto::kMuxHeaderName,
+                proto::FormatMuxOffer({.session = context_.session.id(), .window = kMuxFirstWindowBytes}));
+  }
   auto request = builder.Finish();
   if (!request.ok()) co_return request.status();
   core::Slice rest;
+  std::optional<proto::MuxAnswer> answer;
   {
     ByteReader reader(*stream);
     stream->Send(reactor.buffers().Copy(*request));
@@ -175,32 +219,57 @@ core::Task<absl::Status> ClientChannel::Upgrade(std::unique_ptr<TlsStream> strea
     if (!read.ok()) co_return Annotate(read, "upgrade at {}", stream->peer());
     absl::Status accepted = proto::CheckWebSocketAccept(response, proto::WebSocketAcceptFor(key), config.token);
     if (!accepted.ok()) co_return Annotate(accepted, "upgrade at {}", stream->peer());
+    const std::optional<std::string_view> field = response.fields.Find(proto::kMuxHeaderName);
+    if (offered && field.has_value()) {
+      auto parsed = response.fields.Count(proto::kMuxHeaderName) == 1
+                        ? proto::ParseMuxAnswer(*field)
+                        : absl::StatusOr<proto::MuxAnswer>(ProtocolError("{} twice", proto::kMuxHeaderName));
+      if (!parsed.ok()) co_return Annotate(parsed.status(), "upgrade at {}", stream->peer());
+      answer = *parsed;
+    } else if (config.protocol == Protocol::kNative) {
+      co_return Unavailable("{} does not speak mux/2, and -proto native asks for it", stream->peer());
+    }
     const std::string behind = http.TakeRest();
     if (!behind.empty()) rest = reactor.buffers().Copy(behind);
   }
-  socket_ = std::make_unique<WebSocket>(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kClient});
-  carrier_ = std::make_unique<LegacyClient>(reactor, *socket_, number_,
-                                            [this](const absl::Status& reason) { OnDown(reason); });
-  down_.Reset();
+  auto link = std::make_unique<Link>(std::make_unique<WebSocket>(
+      reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kClient, .keep_alive = !answer.has_value()}));
+  const auto down = [this, &link = *link](const absl::Status& reason) { OnDown(link, reason); };
+  link->up = true;
   reactor.counters().channels_up.Add();
   reactor.counters().channels_opened.Add();
-  spdlog::info("channel {} up: {}, {}", number_, description, carrier_->protocol());
-  socket_->Start(carrier_.get(), std::move(rest));
-  context_.changed();
-  co_return absl::OkStatus();
+  if (answer.has_value()) {
+    auto carrier =
+        std::make_unique<MuxChannel>(reactor, *link->socket, context_.session,
+                                     MuxChannel::Options{.epoch = answer->epoch, .peer_window = answer->window}, down);
+    link->mux = carrier.get();
+    link->carrier = std::move(carrier);
+  } else {
+    auto carrier = std::make_unique<LegacyClient>(reactor, *link->socket, number_, down);
+    link->legacy = carrier.get();
+    link->carrier = std::move(carrier);
+    if (offered && !std::exchange(context_.legacy_said, true)) {
+      spdlog::warn("the server does not speak mux/2: a channel that is lost takes its connections with it");
+    }
+  }
+  spdlog::info("channel {} up: {}, {}", number_, description, link->carrier->protocol());
+  if (link->mux != nullptr) link->mux->Start();
+  link->socket->Start(link->carrier.get(), std::move(rest));
+  co_return std::move(link);
 }
 
-void ClientChannel::OnDown(const absl::Status& reason) {
+void ClientChannel::OnDown(Link& link, const absl::Status& reason) {
+  link.up = false;
   context_.reactor.counters().channels_up.Add(-1);
   context_.reactor.counters().channels_lost.Add();
   spdlog::info("channel {} down: {}", number_, MessageOf(reason));
   // Destroyed by Keep(), not from inside its own callback.
-  down_.Set();
+  link.down.Set();
   context_.changed();
 }
 
 void ClientChannel::Close() {
-  if (socket_ != nullptr && carrier_ != nullptr && carrier_->up()) socket_->Close(proto::kCloseNormal, "client stops");
+  if (up()) link_->socket->Close(proto::kCloseNormal, "client stops");
 }
 
 }  // namespace tunnel::net

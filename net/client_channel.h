@@ -1,10 +1,13 @@
-// One pre-dialled channel of a client: dialled, kept, and dialled again when it is lost.
+// One pre-dialled channel of a client: dialled, kept, replaced before a middlebox would cut it, and dialled again when
+// it is lost.
 #pragma once
 
 #include <memory>
 
 #include "core/task.h"
 #include "net/legacy_client.h"
+#include "net/mux_channel.h"
+#include "net/mux_client_session.h"
 #include "net/server_directory.h"
 #include "net/tls_context.h"
 #include "net/tls_stream.h"
@@ -17,11 +20,15 @@ struct ChannelContext {
   const Config& config;
   const TlsClientContext& tls;
   ServerDirectory& directory;
+  // What the channels that speak mux/2 carry together.
+  MuxClientSession& session;
   // Held while dialling: channels come up one after another.
   bool dialling = false;
   core::Event dial_done;
   // Called when a channel went up or down.
   absl::AnyInvocable<void()> changed;
+  // It was said that the server speaks the legacy protocol.
+  bool legacy_said = false;
 };
 
 class ClientChannel {
@@ -32,26 +39,43 @@ class ClientChannel {
 
   // Dials and keeps the channel until the task is cancelled. One call.
   [[nodiscard]] core::Task<void> Keep();
-  // The carrier while the channel is up, else nullptr.
-  [[nodiscard]] LegacyClient* carrier() const { return carrier_.get(); }
+  // Up, whatever it speaks.
+  [[nodiscard]] bool up() const { return link_ != nullptr && link_->up; }
+  // The carrier while the channel is up and speaks the legacy protocol, else nullptr.
+  [[nodiscard]] LegacyClient* legacy() const { return up() ? link_->legacy : nullptr; }
   // Says goodbye to the server, if it is there.
   void Close();
 
  private:
+  // One connection that became a channel.
+  struct Link {
+    explicit Link(std::unique_ptr<WebSocket> s) : socket(std::move(s)) {}
+    std::unique_ptr<WebSocket> socket;
+    std::unique_ptr<Carrier> carrier;  // refers to socket
+    LegacyClient* legacy = nullptr;    // what it is, or ...
+    MuxChannel* mux = nullptr;         // ... this
+    bool up = false;
+    core::Event down;
+  };
+
+  // Makes link_; what it was is retired_ then.
   [[nodiscard]] core::Task<absl::Status> DialInTurn();
-  [[nodiscard]] core::Task<absl::Status> Dial();
+  [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Dial();
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ConnectTls(
       std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config);
-  [[nodiscard]] core::Task<absl::Status> Upgrade(std::unique_ptr<TlsStream> stream, std::string description);
-  void OnDown(const absl::Status& reason);
+  [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Upgrade(std::unique_ptr<TlsStream> stream,
+                                                                          std::string description);
+  // Waits until the channel is down, and replaces it when it has its age. Not Ok when the task was cancelled.
+  [[nodiscard]] core::Task<absl::Status> KeepUp();
+  // Dials another connection and moves to it. Ok when that was done.
+  [[nodiscard]] core::Task<absl::Status> Replace();
+  void OnDown(Link& link, const absl::Status& reason);
 
   ChannelContext& context_;
   const unsigned number_;
   const std::optional<core::SocketAddress> only_address_;
-  std::unique_ptr<WebSocket> socket_;
-  std::unique_ptr<LegacyClient> carrier_;  // refers to socket_
-  core::Event down_;
-  absl::Status down_reason_;
+  std::unique_ptr<Link> link_;
+  std::unique_ptr<Link> retired_;  // the one before, saying goodbye where it was replaced
   TlsFailure last_failure_;
 };
 

@@ -4,12 +4,15 @@
 
 #include "net/legacy_datagrams.h"
 #include "net/limits.h"
+#include "net/mux_datagrams.h"
 
 namespace tunnel::net {
 
 ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls,
                        ServerDirectory& directory)
-    : reactor_(reactor), context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory} {
+    : reactor_(reactor),
+      session_(reactor, budget_),
+      context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory, .session = session_} {
   context_.changed = [this] {
     const unsigned up = channels_up();
     if (up > 0) {
@@ -26,16 +29,19 @@ void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<c
   scope.Spawn(channels_.back()->Keep());
 }
 
-std::vector<LegacyClient*> ClientPool::Up() const {
+std::vector<LegacyClient*> ClientPool::LegacyUp() const {
   std::vector<LegacyClient*> up;
   for (const auto& channel : channels_) {
-    LegacyClient* carrier = channel->carrier();
+    LegacyClient* carrier = channel->legacy();
     if (carrier != nullptr && carrier->up()) up.push_back(carrier);
   }
   return up;
 }
 
-unsigned ClientPool::channels_up() const { return static_cast<unsigned>(Up().size()); }
+unsigned ClientPool::channels_up() const {
+  return static_cast<unsigned>(
+      std::count_if(channels_.begin(), channels_.end(), [](const auto& channel) { return channel->up(); }));
+}
 
 void ClientPool::CloseChannels() {
   for (const auto& channel : channels_) channel->Close();
@@ -44,24 +50,31 @@ void ClientPool::CloseChannels() {
 core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::Target target, core::Slice first) {
   core::TaskContext& context = co_await core::CurrentTask();
   const core::DeadlineGuard deadline(context, kOpenLimit);
-  std::vector<LegacyClient*> up = Up();
-  while (up.empty()) {
+  MuxChannel* native = session_.Choose();
+  std::vector<LegacyClient*> legacy = LegacyUp();
+  while (native == nullptr && legacy.empty()) {
+    some_up_.Reset();
     const absl::Status waited = co_await some_up_.Wait();
     if (!waited.ok()) {
       reactor_.counters().streams_failed.Add();
       if (!absl::IsDeadlineExceeded(waited)) co_return waited;
       co_return MakeStatus(absl::StatusCode::kFailedPrecondition, "no channel to the server is up");
     }
-    up = Up();
-    if (up.empty()) some_up_.Reset();
+    native = session_.Choose();
+    legacy = LegacyUp();
   }
-  auto stream = co_await OpenLegacyStream(reactor_, std::move(up), std::move(target), std::move(first));
+  if (native != nullptr) {
+    auto stream = co_await session_.Open(*native, std::move(target), std::move(first));
+    if (!stream.ok()) reactor_.counters().streams_failed.Add();
+    co_return std::move(stream);
+  }
+  auto stream = co_await OpenLegacyStream(reactor_, std::move(legacy), std::move(target), std::move(first));
   if (!stream.ok()) reactor_.counters().streams_failed.Add();
   co_return std::move(stream);
 }
 
 LegacyClient* ClientPool::ChooseForDatagrams() {
-  const std::vector<LegacyClient*> up = Up();
+  const std::vector<LegacyClient*> up = LegacyUp();
   for (size_t i = 0; i < up.size(); ++i) {
     LegacyClient* channel = up[next_for_datagrams_++ % up.size()];
     if (channel->socket().writable()) return channel;
@@ -71,7 +84,9 @@ LegacyClient* ClientPool::ChooseForDatagrams() {
 
 absl::StatusOr<std::unique_ptr<DatagramAssociation>> ClientPool::Open(DatagramAssociation::Handler& handler,
                                                                       SenderFilter filter) {
-  (void)filter;  // the legacy protocol passes on nothing but what targets answer
+  (void)filter;  // the legacy protocol passes on nothing but what targets answer, mux/2 what anybody sends
+  // An association stays with the protocol that it began with.
+  if (session_.Choose() != nullptr) return std::make_unique<MuxDatagrams>(reactor_, session_, handler);
   return std::make_unique<LegacyDatagrams>(reactor_, [this] { return ChooseForDatagrams(); }, handler);
 }
 

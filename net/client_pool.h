@@ -1,4 +1,5 @@
-// The channels of one core of a client, and opening streams over them.
+// The channels of one core of a client, and opening streams over them: on those that speak mux/2 where there are any,
+// else by the legacy race.
 #pragma once
 
 #include <memory>
@@ -32,10 +33,12 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }
 
  private:
-  [[nodiscard]] std::vector<LegacyClient*> Up() const;
+  [[nodiscard]] std::vector<LegacyClient*> LegacyUp() const;
   [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;
+  MuxBudget budget_;
+  MuxClientSession session_;
   ChannelContext context_;
   std::vector<std::unique_ptr<ClientChannel>> channels_;
   size_t next_for_datagrams_ = 0;

@@ -33,6 +33,9 @@ inline constexpr core::Duration kChannelHolds = kPingInterval;
 // Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
 inline constexpr core::Duration kDialSpacing = std::chrono::milliseconds(100);
 inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
+// A channel of mux/2 is replaced at this age, less a random quarter: middleboxes and CDNs cut connections that are older
+// than half an hour or an hour.
+inline constexpr core::Duration kChannelAge = std::chrono::minutes(25);
 
 // --- streams ---
 // Payload of one DATA message; what the original sends at most.
@@ -57,6 +60,52 @@ inline constexpr core::Duration kFlushLimit = std::chrono::seconds(30);
 // The legacy protocol has no half-close: after the application's end of stream the stream is closed once the target has
 // been silent for this long, so that an answer in progress still comes through.
 inline constexpr core::Duration kLegacyHalfCloseLimit = std::chrono::seconds(2);
+
+// --- mux/2 ---
+// What a peer may send on a stream before it is told more; the same for every stream, since the negotiation says it.
+inline constexpr uint64_t kMuxFirstWindowBytes = uint64_t{256} * 1024;
+// 1 Gbit/s over 100 ms is 12.5 MB.
+inline constexpr uint64_t kMuxMaxWindowBytes = uint64_t{16} * 1024 * 1024;
+static_assert(kMuxMaxWindowBytes % kMuxFirstWindowBytes == 0);
+inline constexpr core::Duration kMuxIdleWindowLimit = std::chrono::seconds(10);
+// CREDIT goes out at the latest when this much was consumed, or a quarter of the window, ...
+inline constexpr uint64_t kMuxMaxCreditStepBytes = uint64_t{256} * 1024;
+// ... or this long after something was: it is what lets the sender forget its bytes.
+inline constexpr core::Duration kMuxCreditDelay = std::chrono::milliseconds(250);
+// For each core: how far windows may grow together beyond their first size, and what streams may keep together. At the
+// second, streams that keep something take no more from their applications, and new ones are refused; so streams keep
+// at most that and one read each.
+inline constexpr size_t kMuxWindowBudgetBytes = size_t{256} * 1024 * 1024;
+inline constexpr size_t kMuxHeldBudgetBytes = size_t{512} * 1024 * 1024;
+// What a stream takes from its application without being able to send it; it asks for more at low water.
+inline constexpr size_t kMuxUnsentHighBytes = size_t{256} * 1024;
+inline constexpr size_t kMuxUnsentLowBytes = size_t{64} * 1024;
+// A stream's turn on its channel, and the payload of one DATA. A frame of this size with its heads is one TLS record.
+inline constexpr size_t kMuxQuantumBytes = size_t{32} * 1024;
+inline constexpr size_t kMuxDataBytes = size_t{16} * 1024 - 16;
+// What a channel hands to its socket ahead of the network: above this bulk waits in its streams, so that what comes next
+// is not late. More than the low water at which a socket asks for more.
+inline constexpr size_t kMuxChannelQueueBytes = size_t{192} * 1024;
+static_assert(kMuxChannelQueueBytes > core::kSendLowWaterBytes);
+// Frames of control are sent whatever is queued; a peer that makes us send them and does not read is cut off here.
+inline constexpr size_t kMuxControlBacklogBytes = size_t{1024} * 1024;
+// Datagrams that wait for a channel; beyond it the oldest is dropped.
+inline constexpr size_t kMuxDatagramQueueBytes = size_t{256} * 1024;
+// Streams that a session may have at once, and connects to targets in progress.
+inline constexpr size_t kMuxStreamsPerSession = size_t{16} * 1024;
+inline constexpr size_t kMuxConnectsPerSession = 1024;
+// OPENs of a session: this many at once, and this many a second in the long run.
+inline constexpr unsigned kMuxOpenBurst = 4096;
+inline constexpr unsigned kMuxOpensPerSecond = 2048;
+// Sessions that a server keeps on one core.
+inline constexpr size_t kMuxSessionsPerCore = 4096;
+// How long a stream is kept without a channel.
+inline constexpr core::Duration kMuxResumeLimit = std::chrono::seconds(30);
+// A channel that answers nothing for this long, or four round trips, is asked with a PING; when that is not answered
+// for as long again while other channels deliver, it is frozen.
+inline constexpr core::Duration kMuxSilenceLimit = std::chrono::milliseconds(500);
+// PINGs that may be unanswered before a channel is dead.
+inline constexpr unsigned kMuxMissedPongs = 2;
 
 // --- datagrams ---
 // An association, and each of its targets, is let go of when nothing passed for this long: the least that RFC 4787

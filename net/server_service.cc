@@ -121,7 +121,7 @@ class ServerService final : public TunnelService {
       direct_datagrams_ = std::make_unique<DirectDatagrams>(reactor(), *resolver_, policy_, scope());
       datagrams = direct_datagrams_.get();
     }
-    ServerParts parts{.config = config, .sources = shared_.sources};
+    ServerParts parts{.config = config, .sources = shared_.sources, .directory = shared_.directory, .move = MoveTo()};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(shared_.identity, parts));
     if (config.serve_dns) {
       publisher_ = std::make_unique<DnsPublisher>(shared_.identity.names);
@@ -144,7 +144,8 @@ class ServerService final : public TunnelService {
     auto identity = LoadIdentity(shared_.config);
     if (!identity.ok()) return identity.status();
     if (reactor().index() == 0) LogIdentity(*identity);
-    ServerParts parts{.config = shared_.config, .sources = shared_.sources};
+    ServerParts parts{
+        .config = shared_.config, .sources = shared_.sources, .directory = shared_.directory, .move = nullptr};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
     server_->SetTls(parts.tls, std::move(parts.ech_config_list));
     return absl::OkStatus();
@@ -168,6 +169,15 @@ class ServerService final : public TunnelService {
         service.server_->OnAccepted(spec, core::StreamSocket(service.reactor(), descriptor));
       });
     });
+  }
+
+  // Hands a connection to the core that keeps its session.
+  std::function<void(unsigned, MovedConnection)> MoveTo() {
+    return [this](unsigned core, MovedConnection connection) {
+      group_.Post(reactor().index(), core, [&shared = shared_, core, moved = std::move(connection)]() mutable {
+        shared.services[core]->server_->OnMoved(std::move(moved));
+      });
+    };
   }
 
   absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {

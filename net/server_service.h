@@ -8,6 +8,7 @@
 #include "ech/key_store.h"
 #include "net/core_service.h"
 #include "net/dns_publisher.h"
+#include "net/mux_session_directory.h"
 #include "net/source_limit.h"
 
 namespace tunnel::net {
@@ -24,7 +25,7 @@ struct ServerIdentity {
 
 class ServerService;
 
-// What the cores of a server share; constant after Prepare(), but for `sources`, `bound` and `services`.
+// What the cores of a server share; constant after Prepare(), but for `sources`, `directory`, `bound` and `services`.
 class ServerShared {
  public:
   // Reads, or makes and keeps, the certificate and the ECH keys. Fails naming the file or flag at fault.
@@ -33,6 +34,7 @@ class ServerShared {
   const Config& config;
   ServerIdentity identity;
   SourceLimit sources;
+  MuxSessionDirectory directory;
   // Where each of config.listen is bound: core 0 says it before the others listen.
   std::vector<core::SocketAddress> bound;
   // Used on their own core only.

@@ -23,6 +23,10 @@ class TcpStream final : public ByteStream, core::StreamSocket::Handler {
   void CloseAfterSend(core::Duration limit) override;
   void Abort() override;
   [[nodiscard]] std::string peer() const override { return peer_; }
+  // As StreamSocket::Release; without a handler.
+  void Release(absl::AnyInvocable<void(int descriptor, std::string received)> released) {
+    socket_.Release(std::move(released));
+  }
 
  private:
   void OnReceive(core::Slice data) override { handler_->OnData(std::move(data)); }

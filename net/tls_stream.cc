@@ -23,6 +23,27 @@ TlsStream::TlsStream(core::Reactor& reactor, core::StreamSocket socket, std::uni
       peer_address_(socket_.peer_address()),
       peer_(peer_address_.ToString()) {}
 
+TlsStream::TlsStream(core::Reactor& reactor, core::StreamSocket socket, std::unique_ptr<TlsEngine> engine,
+                     std::string_view received)
+    : TlsStream(reactor, std::move(socket), std::move(engine)) {
+  phase_ = Phase::kOpen;
+  socket_.SetHandler(this);
+  socket_.PauseReceive();
+  if (received.empty()) return;
+  engine_->FeedCiphertext({reinterpret_cast<const uint8_t*>(received.data()), received.size()});
+  engine_->KeepInput();
+}
+
+void TlsStream::Release(Released released) {
+  TUNNEL_CHECK(phase_ == Phase::kOpen && handler_ == nullptr);
+  SealPending();
+  FlushOutput();
+  socket_.Release(
+      [released = std::move(released), engine = std::move(engine_)](int descriptor, std::string received) mutable {
+        released(descriptor, std::move(engine), std::move(received));
+      });
+}
+
 TlsStream::~TlsStream() {
   if (destroyed_ != nullptr) *destroyed_ = true;
   socket_.Close();
@@ -190,7 +211,7 @@ void TlsStream::Send(core::Slice data) {
   if (phase_ != Phase::kOpen || over_.has_value()) return;
   reactor_.ScheduleAttention(*this);
   Take(std::move(data));
-  full_ |= !writable();
+  full_ |= queued_bytes() > core::kSendLowWaterBytes;
 }
 
 void TlsStream::Take(core::Slice data) {

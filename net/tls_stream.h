@@ -15,11 +15,18 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
  public:
   // The engine's context must outlive the stream.
   TlsStream(core::Reactor& reactor, core::StreamSocket socket, std::unique_ptr<TlsEngine> engine);
+  // One whose handshake was done on another core: `received` is what Release() gave there.
+  TlsStream(core::Reactor& reactor, core::StreamSocket socket, std::unique_ptr<TlsEngine> engine,
+            std::string_view received);
   ~TlsStream() override;
 
   // Runs the handshake, once, before a handler is set. Ok when it is done; else in words why not, and
   // engine().failure() for decisions. The caller's deadline is the handshake's.
   [[nodiscard]] core::Task<absl::Status> Handshake();
+  // Gives up a connection for another reactor, once what is queued was sent, after the handshake and without a handler.
+  // The stream may be destroyed from then on.
+  using Released = absl::AnyInvocable<void(int descriptor, std::unique_ptr<TlsEngine> engine, std::string received)>;
+  void Release(Released released);
   [[nodiscard]] const TlsEngine& engine() const { return *engine_; }
   [[nodiscard]] core::SocketAddress peer_address() const { return peer_address_; }
   [[nodiscard]] core::SocketAddress local_address() const { return socket_.local_address(); }
@@ -72,7 +79,7 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   bool paused_ = true;
   core::Slice read_room_;  // where plaintext goes; what is delivered are slices of it
   core::Slice unsent_;     // small writes of this turn, to share a record
-  bool full_ = false;      // the handler saw writable() false and has not been told otherwise
+  bool full_ = false;      // above low water since the handler was last told
   bool socket_ended_ = false;
   bool peer_finished_ = false;
   bool end_delivered_ = false;

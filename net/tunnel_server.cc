@@ -33,6 +33,14 @@ std::string PlainAnswer(int status, std::string_view reason) {
   return Answer(status, reason, "text/plain; charset=utf-8", fmt::format("{} {}\n", status, reason), true);
 }
 
+// The mux/2 that a client offers, where this server speaks it.
+absl::StatusOr<std::optional<proto::MuxOffer>> OfferOf(const proto::RequestHead& head, Protocol protocol) {
+  const std::optional<std::string_view> field = head.fields.Find(proto::kMuxHeaderName);
+  if (protocol == Protocol::kLegacy || !field.has_value()) return std::nullopt;
+  if (head.fields.Count(proto::kMuxHeaderName) != 1) return InvalidArgument("{} twice", proto::kMuxHeaderName);
+  return proto::ParseMuxOffer(*field);
+}
+
 bool PathMatches(const std::string& wanted, std::string_view path) {
   if (wanted.empty() || wanted == "/") return true;
   return path.substr(0, path.find('?')) == wanted;
@@ -53,6 +61,8 @@ struct TunnelServer::Connection {
         peer(other.peer),
         local(other.local),
         stream(std::move(other.stream)),
+        tls(other.tls),
+        tcp(other.tcp),
         transport(std::move(other.transport)),
         ech_accepted(other.ech_accepted),
         lease(std::move(other.lease)) {}
@@ -65,19 +75,33 @@ struct TunnelServer::Connection {
   const ListenSpec* spec;
   core::SocketAddress peer;
   core::SocketAddress local;
+  // Takes the stream over, whichever it is.
+  void Use(std::unique_ptr<TlsStream> stream_over_tls) {
+    tls = stream_over_tls.get();
+    stream = std::move(stream_over_tls);
+  }
+  void Use(std::unique_ptr<TcpStream> plain_stream) {
+    tcp = plain_stream.get();
+    stream = std::move(plain_stream);
+  }
+
   std::unique_ptr<ByteStream> stream;
-  std::string transport;  // for the log
+  TlsStream* tls = nullptr;  // what stream is, or ...
+  TcpStream* tcp = nullptr;  // ... this
+  std::string transport;     // for the log
   bool ech_accepted = false;
   SourceLimit::Lease lease;
 };
 
 struct TunnelServer::Channel {
-  Channel(core::Reactor& reactor, std::unique_ptr<ByteStream> stream, SourceLimit::Lease source)
+  Channel(core::Reactor& reactor, std::unique_ptr<ByteStream> stream, SourceLimit::Lease source, bool keep_alive)
       : lease(std::move(source)),
-        socket(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kServer}) {}
+        socket(reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kServer, .keep_alive = keep_alive}) {
+  }
   SourceLimit::Lease lease;
   WebSocket socket;
-  std::unique_ptr<LegacyServer> carrier;  // refers to socket
+  std::unique_ptr<Carrier> carrier;  // refers to socket
+  MuxChannel* mux = nullptr;         // what it is where it speaks mux/2
 };
 
 TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConnector& connector,
@@ -88,7 +112,14 @@ TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConn
       connector_(connector),
       datagrams_(datagrams),
       relays_(relays),
-      scope_(scope) {}
+      scope_(scope),
+      sessions_({.reactor = reactor,
+                 .budget = budget_,
+                 .connector = connector,
+                 .datagrams = datagrams,
+                 .relays = relays,
+                 .scope = scope},
+                parts_.directory) {}
 
 TunnelServer::~TunnelServer() = default;
 
@@ -106,6 +137,12 @@ void TunnelServer::OnAccepted(const ListenSpec& spec, core::StreamSocket socket)
   scope_.Spawn(Serve(spec, std::move(socket)));
 }
 
+void TunnelServer::GoAway() {
+  for (const auto& [number, channel] : channels_) {
+    if (channel->mux != nullptr) channel->mux->GoAway(proto::MuxGoAwayCode::kShutdown, "the server stops");
+  }
+}
+
 void TunnelServer::CloseChannels() {
   for (const auto& [number, channel] : channels_) channel->socket.Close(proto::kCloseGoingAway, "server stops");
 }
@@ -113,7 +150,7 @@ void TunnelServer::CloseChannels() {
 core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket socket) {
   Connection connection(reactor_, spec, socket);
   if (spec.kind == ListenKind::kServerPlain) {
-    connection.stream = std::make_unique<TcpStream>(std::move(socket));
+    connection.Use(std::make_unique<TcpStream>(std::move(socket)));
     connection.transport = "plain TCP";
   } else {
     auto engine = TlsEngine::Server(*parts_.tls);
@@ -137,7 +174,7 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
         fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
     spdlog::debug("tls: {}, {}, {}", connection.ech_accepted ? "ECH accepted" : "without ECH", stream->peer(),
                   stream->engine().Describe());
-    connection.stream = std::move(stream);
+    connection.Use(std::move(stream));
   }
   co_await ServeRequests(std::move(connection));
 }
@@ -182,6 +219,7 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
       const proto::IpAddress source = proto::Unmapped(proto::IpAddress::V6(connection.peer.mapped_bytes()));
       const auto upgrade = proto::CheckWebSocketUpgrade(head);
       const std::string_view given = head.fields.Find("Sec-WebSocket-Protocol").value_or(std::string_view());
+      const auto offer = OfferOf(head, config.protocol);
       const bool token_matches =
           token_.empty() || (SecretEquals(token_, given) && head.fields.Count("Sec-WebSocket-Protocol") == 1);
       if (!PathMatches(connection.spec->path, head.path) || (config.require_ech && !connection.ech_accepted)) {
@@ -192,24 +230,26 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
         answer = PlainAnswer(403, "Forbidden");
       } else if (!token_matches) {
         answer = PlainAnswer(401, "Unauthorized");
-      } else if (!upgrade.ok()) {
+      } else if (!upgrade.ok() || !offer.ok() || (config.protocol == Protocol::kNative && !offer->has_value())) {
         answer = PlainAnswer(400, "Bad Request");
       } else if (!TakeLease(connection, source)) {
         reactor_.counters().channels_refused.Add();
         answer = PlainAnswer(503, "Service Unavailable");
       } else {
-        auto builder = proto::HttpHeadBuilder::Response(101, "Switching Protocols");
-        builder.Add("Upgrade", "websocket")
-            .Add("Connection", "Upgrade")
-            .Add("Sec-WebSocket-Accept", proto::WebSocketAcceptFor(upgrade->key));
-        if (!token_.empty()) builder.Add("Sec-WebSocket-Protocol", token_.Reveal());
-        const auto accepted = builder.Finish();
-        TUNNEL_CHECK(accepted.ok());
-        Send(connection, *accepted);
-        std::string rest = http.TakeRest();
-        reader.Detach();
-        StartChannel(std::move(connection), rest.empty() ? core::Slice() : reactor_.buffers().Copy(rest));
-        co_return;
+        MuxServerSession* session = nullptr;
+        const unsigned core = offer->has_value() ? sessions_.CoreOf((*offer)->session) : reactor_.index();
+        if (core == reactor_.index() && offer->has_value()) session = sessions_.Get((*offer)->session);
+        if (core != reactor_.index() || !offer->has_value() || session != nullptr) {
+          const std::string rest = http.TakeRest();
+          reader.Detach();
+          if (core != reactor_.index()) {
+            Move(std::move(connection), core, std::string(upgrade->key), **offer, rest);
+          } else {
+            Accept(std::move(connection), upgrade->key, session, session == nullptr ? 0 : (*offer)->window, rest);
+          }
+          co_return;
+        }
+        answer = PlainAnswer(503, "Service Unavailable");  // too many sessions
       }
     }
     reactor_.counters().upgrades_refused.Add();
@@ -261,24 +301,105 @@ core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http
   co_return !close;
 }
 
-void TunnelServer::StartChannel(Connection connection, core::Slice received) {
+void TunnelServer::Accept(Connection connection, std::string_view key, MuxServerSession* session, uint64_t peer_window,
+                          std::string_view rest) {
+  auto builder = proto::HttpHeadBuilder::Response(101, "Switching Protocols");
+  builder.Add("Upgrade", "websocket")
+      .Add("Connection", "Upgrade")
+      .Add("Sec-WebSocket-Accept", proto::WebSocketAcceptFor(key));
+  if (!token_.empty()) builder.Add("Sec-WebSocket-Protocol", token_.Reveal());
+  if (session != nullptr) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(kMuxResumeLimit).count();
+    builder.Add(proto::kMuxHeaderName, proto::FormatMuxAnswer({.window = kMuxFirstWindowBytes,
+                                                               .resume_seconds = static_cast<uint64_t>(seconds),
+                                                               .epoch = session->epoch()}));
+  }
+  const auto accepted = builder.Finish();
+  TUNNEL_CHECK(accepted.ok());
+  Send(connection, *accepted);
+  StartChannel(std::move(connection), session, peer_window,
+               rest.empty() ? core::Slice() : reactor_.buffers().Copy(rest));
+}
+
+void TunnelServer::Move(Connection connection, unsigned core, std::string key, const proto::MuxOffer& offer,
+                        std::string rest) {
+  MovedConnection moved{.spec = connection.spec,
+                        .peer = connection.peer,
+                        .local = connection.local,
+                        .transport = connection.transport,
+                        .ech_accepted = connection.ech_accepted,
+                        .lease = std::move(connection.lease),
+                        .rest = std::move(rest),
+                        .key = std::move(key),
+                        .offer = offer};
+  auto forward = [this, core, moved = std::move(moved)](int descriptor, std::unique_ptr<TlsEngine> engine,
+                                                        std::string received) mutable {
+    moved.descriptor = descriptor;
+    moved.engine = std::move(engine);
+    moved.received = std::move(received);
+    parts_.move(core, std::move(moved));
+  };
+  if (connection.tls != nullptr) {
+    connection.tls->Release(std::move(forward));
+  } else {
+    connection.tcp->Release([forward = std::move(forward)](int descriptor, std::string received) mutable {
+      forward(descriptor, nullptr, std::move(received));
+    });
+  }
+}
+
+void TunnelServer::OnMoved(MovedConnection moved) {
+  core::StreamSocket socket(reactor_, moved.descriptor);
+  Connection connection(reactor_, *moved.spec, socket);
+  connection.lease = std::move(moved.lease);
+  connection.transport = std::move(moved.transport);
+  connection.ech_accepted = moved.ech_accepted;
+  std::string rest = std::move(moved.rest);
+  if (moved.engine != nullptr) {
+    connection.Use(std::make_unique<TlsStream>(reactor_, std::move(socket), std::move(moved.engine), moved.received));
+  } else {
+    connection.Use(std::make_unique<TcpStream>(std::move(socket)));
+    rest += moved.received;
+  }
+  MuxServerSession* session = sessions_.Get(moved.offer.session);
+  if (session == nullptr) {
+    reactor_.counters().upgrades_refused.Add();
+    Send(connection, PlainAnswer(503, "Service Unavailable"));
+    connection.stream->CloseAfterSend(kCloseLimit);
+    return;
+  }
+  Accept(std::move(connection), moved.key, session, moved.offer.window, rest);
+}
+
+void TunnelServer::StartChannel(Connection connection, MuxServerSession* session, uint64_t peer_window,
+                                core::Slice received) {
   const uint64_t number = next_channel_number.fetch_add(1, std::memory_order_relaxed);
   const std::string description = fmt::format("{}, {}", connection.stream->peer(), connection.transport);
-  auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream), std::move(connection.lease));
+  auto channel = std::make_unique<Channel>(reactor_, std::move(connection.stream), std::move(connection.lease),
+                                           session == nullptr);
   Channel& started = *channel;
-  started.carrier =
-      std::make_unique<LegacyServer>(reactor_, started.socket, connector_, datagrams_, relays_, scope_,
-                                     [this, number, description](const absl::Status& reason) {
-                                       reactor_.counters().channels_up.Add(-1);
-                                       reactor_.counters().channels_lost.Add();
-                                       spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
-                                       down_.push_back(number);
-                                       reactor_.ScheduleAttention(*this);
-                                     });
+  auto down = [this, number, description](const absl::Status& reason) {
+    reactor_.counters().channels_up.Add(-1);
+    reactor_.counters().channels_lost.Add();
+    spdlog::info("channel {} down: {}: {}", number, description, MessageOf(reason));
+    down_.push_back(number);
+    reactor_.ScheduleAttention(*this);
+  };
+  if (session != nullptr) {
+    auto carrier = std::make_unique<MuxChannel>(
+        reactor_, started.socket, *session, MuxChannel::Options{.epoch = session->epoch(), .peer_window = peer_window},
+        std::move(down));
+    started.mux = carrier.get();
+    started.carrier = std::move(carrier);
+  } else {
+    started.carrier = std::make_unique<LegacyServer>(reactor_, started.socket, connector_, datagrams_, relays_, scope_,
+                                                     std::move(down));
+  }
   channels_.emplace(number, std::move(channel));
   reactor_.counters().channels_up.Add();
   reactor_.counters().channels_opened.Add();
   spdlog::info("channel {} up: {}, {}", number, description, started.carrier->protocol());
+  if (started.mux != nullptr) started.mux->Start();
   started.socket.Start(started.carrier.get(), std::move(received));
 }
 

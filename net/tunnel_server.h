@@ -1,6 +1,7 @@
 // One core of a tunnel server: accepts TLS (or plain) connections, answers HTTP requests, upgrades to channels.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,17 +13,39 @@
 #include "net/dns_publisher.h"
 #include "net/http_reader.h"
 #include "net/legacy_server.h"
+#include "net/mux_channel.h"
+#include "net/mux_server_sessions.h"
 #include "net/secret.h"
 #include "net/source_limit.h"
 #include "net/target_connector.h"
 #include "net/tls_context.h"
+#include "net/tls_engine.h"
 
 namespace tunnel::net {
+
+// A connection whose upgrade was asked for on one core and that belongs to the session of another.
+struct MovedConnection {
+  const ListenSpec* spec = nullptr;
+  core::SocketAddress peer;
+  core::SocketAddress local;
+  std::string transport;  // for the log
+  bool ech_accepted = false;
+  SourceLimit::Lease lease;
+  int descriptor = -1;
+  std::unique_ptr<TlsEngine> engine;  // null on plain TCP
+  std::string received;               // by the socket, and not read yet
+  std::string rest;                   // behind the request's head
+  std::string key;                    // Sec-WebSocket-Key
+  proto::MuxOffer offer;
+};
 
 // What every core's server is given; constant after start, but for the ECH list behind `keys` on a reload.
 struct ServerParts {
   const Config& config;
   SourceLimit& sources;
+  MuxSessionDirectory& directory;
+  // Hands a connection to the server of another core.
+  std::function<void(unsigned core, MovedConnection connection)> move;
   const TlsServerContext* tls = nullptr;    // null when every listener is ws://
   const DnsPublisher* publisher = nullptr;  // null without -serve-dns
   std::vector<uint8_t> ech_config_list;     // what the publisher publishes
@@ -38,10 +61,15 @@ class TunnelServer final : core::Attention {
   // A connection of listener `spec`, which must outlive this.
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
 
+  // A connection that another core has moved here.
+  void OnMoved(MovedConnection moved);
+
   // Uses another certificate and ECH list for new connections. The old context must live on.
   void SetTls(const TlsServerContext* tls, std::vector<uint8_t> ech_config_list);
 
   [[nodiscard]] size_t channels() const { return channels_.size(); }
+  // Says to every client that nothing is to be opened any more.
+  void GoAway();
   // Starts the closing handshake on every channel.
   void CloseChannels();
   // Called whenever the last channel is gone.
@@ -58,7 +86,12 @@ class TunnelServer final : core::Attention {
   [[nodiscard]] core::Task<bool> ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head);
   // Counts the channel that a connection is to become; false when its source has as many as it may.
   [[nodiscard]] bool TakeLease(Connection& connection, const proto::IpAddress& source);
-  void StartChannel(Connection connection, core::Slice received);
+  // Says that the upgrade is done and makes the connection a channel: of `session`, or a legacy one.
+  void Accept(Connection connection, std::string_view key, MuxServerSession* session, uint64_t peer_window,
+              std::string_view rest);
+  // Gives the connection to `core`.
+  void Move(Connection connection, unsigned core, std::string key, const proto::MuxOffer& offer, std::string rest);
+  void StartChannel(Connection connection, MuxServerSession* session, uint64_t peer_window, core::Slice received);
   // Destroys the channels that went down, outside their own callbacks.
   void Attend() override;
   void Send(Connection& connection, std::string_view text);
@@ -70,6 +103,8 @@ class TunnelServer final : core::Attention {
   DatagramOpener& datagrams_;
   RelaySet& relays_;
   core::Scope& scope_;
+  MuxBudget budget_;
+  MuxServerSessions sessions_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
   std::vector<uint64_t> down_;
   absl::AnyInvocable<void()> emptied_;

@@ -32,7 +32,7 @@ WebSocket::~WebSocket() {
 void WebSocket::Start(Handler* handler, core::Slice received) {
   handler_ = handler;
   // Jittered, so that many channels do not ping in step.
-  ping_timer_.SetAfter(kPingInterval - reactor_.RandomBelow(kPingInterval / 5));
+  if (options_.keep_alive) ping_timer_.SetAfter(kPingInterval - reactor_.RandomBelow(kPingInterval / 5));
   stream_->SetHandler(this);
   if (!received.empty()) OnData(std::move(received));
 }

@@ -22,7 +22,7 @@ class WebSocket final : ByteStream::Handler {
     virtual void OnMessageBegin(proto::Opcode opcode) = 0;
     virtual void OnMessageData(core::Slice piece) = 0;
     virtual void OnMessageEnd() = 0;
-    // Writable again after writable() was false.
+    // The send queue fell to low water. It need not have been full.
     virtual void OnWritable() = 0;
     // The connection is over, with the reason in words. The last call; the socket may be destroyed from it.
     virtual void OnDown(const absl::Status& reason) = 0;
@@ -34,6 +34,8 @@ class WebSocket final : ByteStream::Handler {
   struct Options {
     proto::Role role = proto::Role::kClient;  // ours
     bool check_utf8 = false;
+    // Sends Pings and takes a silent peer for dead. False: the handler sees to that.
+    bool keep_alive = true;
   };
 
   // Takes over a stream whose upgrade is done.
@@ -64,6 +66,12 @@ class WebSocket final : ByteStream::Handler {
 
   // Starts the closing handshake; OnDown() follows when the peer has answered, or after kCloseLimit.
   void Close(uint16_t code, std::string_view reason);
+
+  // Bytes sent and not yet with the kernel.
+  [[nodiscard]] size_t queued_bytes() const { return stream_ == nullptr ? 0 : stream_->queued_bytes(); }
+
+  // Ends the connection at once, with OnDown(reason). Not from inside a callback of the socket's own.
+  void Drop(const absl::Status& reason) { GoDown(reason); }
 
   // The round trip of the last Ping; zero before the first.
   [[nodiscard]] core::Duration round_trip() const { return round_trip_; }

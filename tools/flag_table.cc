@@ -102,11 +102,12 @@ absl::Status SetPin(std::string_view text, Draft& draft) {
 }
 
 absl::Status SetProtocol(std::string_view value, Draft& draft) {
-  if (value == "native") {
-    return InvalidArgument("\"native\": expected auto or legacy; mux/2 is not in this version");
+  if (value != "auto" && value != "native" && value != "legacy") {
+    return InvalidArgument("{}: expected auto, native or legacy", Quoted(value));
   }
-  if (value != "auto" && value != "legacy") return InvalidArgument("{}: expected auto or legacy", Quoted(value));
-  draft.config.protocol = value == "auto" ? net::Protocol::kAuto : net::Protocol::kLegacy;
+  draft.config.protocol = value == "auto"     ? net::Protocol::kAuto
+                          : value == "native" ? net::Protocol::kNative
+                                              : net::Protocol::kLegacy;
   return absl::OkStatus();
 }
 
@@ -308,10 +309,11 @@ const Flag kFlags[] = {
              "key alone decides.",
      .set = [](std::string_view value,
                Draft& draft) { return ForEach(value, [&](std::string_view text) { return SetPin(text, draft); }); }},
-    {.spec = {.name = "proto", .argument = "auto|legacy"},
-     .side = Side::kClient,
+    {.spec = {.name = "proto", .argument = "auto|native|legacy"},
+     .side = Side::kBoth,
      .default_text = "auto",
-     .help = "The protocol within a channel. This version speaks the legacy one; auto will take what is best.",
+     .help = "The protocol within a channel: native is mux/2, whose connections outlive their channels; legacy is that "
+             "of the original. auto takes the best that both sides have; the others refuse a peer that lacks it.",
      .set = SetProtocol},
 
     {.spec = {.name = "cidr", .argument = "RANGE,..."},

@@ -151,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(
         {kClient + "-ca none.pem", "-ca \"none.pem\": expected a PEM file that can be read: No such file or directory"},
         {kClient + "-pin 00",
          "-pin \"00\": expected the SHA-256 of a public key, as 64 hex digits or 44 characters of base64"},
-        {kClient + "-proto native", "-proto \"native\": expected auto or legacy; mux/2 is not in this version"},
+        {kClient + "-proto nativ", "-proto \"nativ\": expected auto, native or legacy"},
         {kClient + "-proto x", "-proto \"x\": expected auto or legacy"},
         {kClient + "-cidr 10.0.0.0/8", "-cidr is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},
         {kClient + "-serve-dns", "-serve-dns is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},

@@ -1,0 +1,159 @@
+#include "net/mux_client_session.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/log.h"
+#include "net/limits.h"
+#include "net/mux_channel.h"
+#include "proto/socks5.h"
+
+namespace tunnel::net {
+
+using proto::MuxFrame;
+using proto::MuxKind;
+using proto::MuxType;
+
+namespace {
+
+// Two channels whose delays differ by less than this are the same: a stream more or less matters more.
+constexpr core::Duration kSameDelay = std::chrono::milliseconds(5);
+
+proto::MuxSessionId MakeSessionId(core::Reactor& reactor) {
+  std::array<uint8_t, proto::kMuxSessionIdBytes> random{};
+  reactor.FillRandom(random);
+  return proto::MuxSessionId(random);
+}
+
+// A stream being opened: what its coroutine waits for. Lives in its frame.
+class OpenWait final : public MuxStream::Watcher {
+ public:
+  [[nodiscard]] const std::optional<absl::Status>& result() const { return result_; }
+  core::Event& changed() { return changed_; }
+
+ private:
+  void OnOpened(const absl::Status& status) override { Say(status); }
+  void OnCarried(const proto::Target& address, core::Slice payload) override {
+    (void)address;
+    (void)payload;
+  }
+  void OnGone(const absl::Status& reason) override {
+    // Opened, and ended in order before the coroutine ran: its handle tells the next handler so.
+    if (!reason.ok()) Say(reason);
+  }
+  void Say(const absl::Status& status) {
+    result_ = status;
+    changed_.Set();
+  }
+
+  std::optional<absl::Status> result_;
+  core::Event changed_;
+};
+
+}  // namespace
+
+MuxClientSession::MuxClientSession(core::Reactor& reactor, MuxBudget& budget)
+    : MuxSession(reactor, proto::Role::kClient, budget), id_(MakeSessionId(reactor)) {}
+
+MuxClientSession::~MuxClientSession() { EndAll(Unavailable("the client stops")); }
+
+MuxChannel* MuxClientSession::Choose() const { return ChooseFor(std::nullopt); }
+
+MuxChannel* MuxClientSession::ChooseFor(std::optional<uint64_t> epoch) const {
+  // The first pass finds the least delay, the second the least busy of those near it. One that was never measured is
+  // tried: nothing speaks against it.
+  core::Duration least = core::Duration::max();
+  for (const MuxChannel* channel : channels()) {
+    if (channel->usable() && (!epoch || channel->epoch() == *epoch)) least = std::min(least, channel->ExpectedDelay());
+  }
+  MuxChannel* best = nullptr;
+  for (MuxChannel* channel : channels()) {
+    if (!channel->usable() || (epoch && channel->epoch() != *epoch)) continue;
+    if (channel->ExpectedDelay() > least + std::max(least / 4, kSameDelay)) continue;
+    if (best == nullptr || channel->streams() < best->streams()) best = channel;
+  }
+  return best;
+}
+
+absl::StatusOr<MuxStream*> MuxClientSession::NewStream(MuxChannel& channel, MuxKind kind, proto::Target address) {
+  if (streams() >= kMuxStreamsPerSession) return ResourceExhausted("the session has as many streams as it may");
+  if (next_id_ > UINT32_MAX - 2) return ResourceExhausted("the session has used up its stream ids");
+  const MuxFrame open{.type = MuxType::kOpen, .kind = kind, .address = &address};
+  if (!proto::MayStandInMux(open)) return InvalidArgument("the tunnel's protocol cannot carry this target");
+  MuxStream& stream = MakeStream(next_id_, kind, true, std::move(address), channel.peer_window());
+  next_id_ += 2;
+  return &stream;
+}
+
+core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> MuxClientSession::Open(MuxChannel& channel,
+                                                                               proto::Target target,
+                                                                               core::Slice first) {
+  OpenWait wait;
+  auto stream = NewStream(channel, MuxKind::kTcp, std::move(target));
+  if (!stream.ok()) co_return stream.status();
+  (*stream)->SetWatcher(&wait);
+  (*stream)->Open(channel, std::move(first));
+  std::unique_ptr<ByteStream> handle = (*stream)->TakeHandle();
+  while (!wait.result().has_value()) {
+    wait.changed().Reset();
+    const absl::Status waited = co_await wait.changed().Wait();
+    if (waited.ok()) continue;
+    (*stream)->SetWatcher(nullptr);
+    co_return waited;
+  }
+  (*stream)->SetWatcher(nullptr);
+  if (!wait.result()->ok()) co_return *wait.result();
+  co_return std::move(handle);
+}
+
+absl::StatusOr<MuxStream*> MuxClientSession::OpenDatagrams(MuxChannel& channel) {
+  // Where the application sends from says nothing here: its relay is this process.
+  auto stream = NewStream(channel, MuxKind::kUdp, {.host = "0.0.0.0", .port = 0});
+  if (stream.ok()) (*stream)->Open(channel, {});
+  return stream;
+}
+
+void MuxClientSession::MoveAway(MuxChannel& channel) {
+  channel.SetGoingAway();
+  MuxChannel* other = ChooseFor(channel.epoch());
+  if (other == nullptr) return;
+  while (MuxStream* stream = channel.FirstBound()) stream->Unbind();
+  OnDetached();
+}
+
+void MuxClientSession::OnAttached(MuxChannel& channel) {
+  ForEachUnbound([&channel](MuxStream& stream) {
+    if (stream.epoch() == channel.epoch()) stream.MoveTo(channel);
+  });
+}
+
+void MuxClientSession::OnDetached() {
+  ForEachUnbound([this](MuxStream& stream) {
+    MuxChannel* channel = ChooseFor(stream.epoch());
+    if (channel != nullptr) stream.MoveTo(*channel);
+  });
+}
+
+MuxStream* MuxClientSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) {
+  // Servers open streams for listeners, and this client has asked for none.
+  const proto::Target nowhere{.host = "0.0.0.0", .port = 0};
+  channel.Send({.type = MuxType::kOpened,
+                .status = static_cast<uint8_t>(proto::Socks5Reply::kNotAllowed),
+                .stream = frame.stream,
+                .address = &nowhere});
+  return nullptr;
+}
+
+void MuxClientSession::OnResume(MuxChannel& channel, const MuxFrame& frame) {
+  (void)channel;
+  (void)frame;  // the decoder lets none through: only clients move streams
+}
+
+void MuxClientSession::OnGoAway(MuxChannel& channel, const MuxFrame& frame) {
+  spdlog::info("channel to {}: the server wants it to be left: {}", channel.socket().peer(),
+               frame.reason.empty() ? "no reason given" : frame.reason);
+  MoveAway(channel);
+  if (go_away_ != nullptr) go_away_(channel);
+}
+
+}  // namespace tunnel::net

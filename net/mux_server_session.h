@@ -1,0 +1,58 @@
+// The server's end of a mux/2 session: requests become connections to targets, and stay while their channels come and
+// go.
+#pragma once
+
+#include "core/task.h"
+#include "net/datagram_opener.h"
+#include "net/mux_seen_ids.h"
+#include "net/mux_session.h"
+#include "net/relay.h"
+#include "net/target_connector.h"
+
+namespace tunnel::net {
+
+// What every session of a core is given. All outlive the sessions, and connects in progress, which run in `scope`,
+// outlive them too.
+struct MuxServerParts {
+  core::Reactor& reactor;
+  MuxBudget& budget;
+  TargetConnector& connector;
+  DatagramOpener& datagrams;
+  RelaySet& relays;
+  core::Scope& scope;
+};
+
+class MuxServerSession final : public MuxSession {
+ public:
+  // `epoch` tells this session from those that other processes, and this one later, have for the same id.
+  MuxServerSession(const MuxServerParts& parts, uint64_t epoch);
+  ~MuxServerSession() override;
+
+  [[nodiscard]] uint64_t epoch() const { return epoch_; }
+
+ private:
+  class Association;
+
+  MuxStream* OnOpen(MuxChannel& channel, const proto::MuxFrame& frame) override;
+  void OnResume(MuxChannel& channel, const proto::MuxFrame& frame) override;
+  void OnGoAway(MuxChannel& channel, const proto::MuxFrame& frame) override;
+  void OnAttached(MuxChannel& channel) override { (void)channel; }
+  void OnDetached() override {}
+
+  // Ok, or why no further stream is taken now.
+  [[nodiscard]] absl::Status Admit();
+  void Accept(MuxStream& stream);
+  void EndAssociation(uint32_t stream);
+
+  const MuxServerParts parts_;
+  const uint64_t epoch_;
+  MuxSeenIds seen_;
+  // Of the connects that this session has under way; theirs too, since they may outlive it.
+  const std::shared_ptr<size_t> connecting_ = std::make_shared<size_t>(0);
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Association>> associations_;  // of datagrams, by their stream
+  // OPENs that may come at once, and when they were counted.
+  double open_tokens_;
+  core::TimePoint tokens_at_;
+};
+
+}  // namespace tunnel::net

@@ -1,0 +1,52 @@
+#include "net/mux_server_sessions.h"
+
+#include "net/limits.h"
+
+namespace tunnel::net {
+
+MuxServerSessions::MuxServerSessions(const MuxServerParts& parts, MuxSessionDirectory& directory)
+    : parts_(parts), directory_(directory), sweep_timer_(parts.reactor.timers(), [this] { Sweep(); }) {}
+
+MuxServerSessions::~MuxServerSessions() {
+  for (const auto& [id, session] : sessions_) directory_.Forget(id, parts_.reactor.index());
+}
+
+unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) {
+  return directory_.Claim(id, parts_.reactor.index());
+}
+
+MuxServerSession* MuxServerSessions::Get(const proto::MuxSessionId& id) {
+  if (const auto found = sessions_.find(id); found != sessions_.end()) return found->second.get();
+  const unsigned core = parts_.reactor.index();
+  if (sessions_.size() >= kMuxSessionsPerCore) {
+    directory_.Forget(id, core);
+    return nullptr;
+  }
+  // It may have been forgotten, and claimed by another core, since this one was asked for it: then there are two, with
+  // epochs that tell them apart.
+  (void)directory_.Claim(id, core);
+  auto session = std::make_unique<MuxServerSession>(parts_, parts_.reactor.RandomU64());
+  MuxServerSession* made = session.get();
+  sessions_.emplace(id, std::move(session));
+  if (!sweep_timer_.armed()) sweep_timer_.SetAfter(kMuxResumeLimit);
+  return made;
+}
+
+void MuxServerSessions::Sweep() {
+  const core::TimePoint now = parts_.reactor.now();
+  core::TimePoint next = core::kNever;
+  absl::erase_if(sessions_, [&](const auto& entry) {
+    const core::TimePoint alone = entry.second->alone_since();
+    // One with a channel is looked at again when it could be over at the earliest.
+    const core::TimePoint until = (alone == core::kNever ? now : alone) + kMuxResumeLimit;
+    if (until > now) {
+      next = std::min(next, until);
+      return false;
+    }
+    directory_.Forget(entry.first, parts_.reactor.index());
+    return true;
+  });
+  if (next != core::kNever) sweep_timer_.SetAt(next);
+}
+
+}  // namespace tunnel::net

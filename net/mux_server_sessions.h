@@ -1,0 +1,39 @@
+// The mux/2 sessions that one core of a server keeps.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <memory>
+
+#include "net/mux_server_session.h"
+#include "net/mux_session_directory.h"
+
+namespace tunnel::net {
+
+// A session is made with its first channel, and forgotten when it has been without any for kMuxResumeLimit. Owner core
+// only.
+class MuxServerSessions {
+ public:
+  // `directory` is the process's.
+  MuxServerSessions(const MuxServerParts& parts, MuxSessionDirectory& directory);
+  MuxServerSessions(const MuxServerSessions&) = delete;
+  MuxServerSessions& operator=(const MuxServerSessions&) = delete;
+  // No channel may be left.
+  ~MuxServerSessions();
+
+  // The core on which a channel of `id` belongs; this one where nobody keeps the session.
+  [[nodiscard]] unsigned CoreOf(const proto::MuxSessionId& id);
+  // The session, on the core that CoreOf() gave; made where it is not there. nullptr when there are too many.
+  [[nodiscard]] MuxServerSession* Get(const proto::MuxSessionId& id);
+  [[nodiscard]] size_t size() const { return sessions_.size(); }
+
+ private:
+  void Sweep();
+
+  const MuxServerParts parts_;
+  MuxSessionDirectory& directory_;
+  absl::flat_hash_map<proto::MuxSessionId, std::unique_ptr<MuxServerSession>> sessions_;
+  core::Timer sweep_timer_;
+};
+
+}  // namespace tunnel::net

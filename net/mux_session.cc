@@ -1,0 +1,133 @@
+#include "net/mux_session.h"
+
+#include <algorithm>
+
+#include "net/limits.h"
+#include "net/mux_channel.h"
+
+namespace tunnel::net {
+
+using proto::MuxFrame;
+using proto::MuxResetCode;
+
+namespace {
+
+constexpr core::Duration kSweepInterval = std::chrono::seconds(1);
+
+}  // namespace
+
+MuxSession::MuxSession(core::Reactor& reactor, proto::Role role, MuxBudget& budget)
+    : reactor_(reactor),
+      role_(role),
+      budget_(budget),
+      alone_since_(reactor.now()),
+      credit_timer_(reactor.timers(), [this] { SendCredits(); }),
+      sweep_timer_(reactor.timers(), [this] { Sweep(); }) {}
+
+MuxSession::~MuxSession() {
+  TUNNEL_CHECK(channels_.empty());
+  EndAll(Unavailable("the session is over"));
+}
+
+void MuxSession::EndAll(const absl::Status& reason) {
+  while (!streams_.empty()) streams_.begin()->second->End(reason);
+}
+
+void MuxSession::Attach(MuxChannel& channel) {
+  channels_.push_back(&channel);
+  alone_since_ = core::kNever;
+  OnAttached(channel);
+}
+
+void MuxSession::Detach(MuxChannel& channel, const absl::Status& reason) {
+  (void)reason;
+  std::erase(channels_, &channel);
+  if (channels_.empty()) alone_since_ = reactor_.now();
+  while (MuxStream* stream = channel.FirstBound()) stream->Unbind();
+  OnDetached();
+}
+
+bool MuxSession::OthersDeliver(const MuxChannel& channel, core::TimePoint since) const {
+  return std::any_of(channels_.begin(), channels_.end(),
+                     [&](const MuxChannel* other) { return other != &channel && other->last_received() > since; });
+}
+
+void MuxSession::ProbeOthers(const MuxChannel& channel) {
+  for (MuxChannel* other : channels_) {
+    if (other != &channel) other->Probe();
+  }
+}
+
+MuxStream* MuxSession::Find(uint32_t stream) {
+  const auto found = streams_.find(stream);
+  return found == streams_.end() ? nullptr : found->second.get();
+}
+
+MuxStream& MuxSession::MakeStream(uint32_t id, proto::MuxKind kind, bool ours, proto::Target address,
+                                  uint64_t peer_limit) {
+  const auto [entry, inserted] = streams_.try_emplace(id);
+  TUNNEL_CHECK(inserted);
+  entry->second = std::make_unique<MuxStream>(*this, id, kind, ours, std::move(address), peer_limit);
+  return *entry->second;
+}
+
+void MuxSession::Forget(MuxStream& stream) {
+  const auto found = streams_.find(stream.id());
+  TUNNEL_CHECK(found != streams_.end());
+  std::unique_ptr<MuxStream> owned = std::move(found->second);
+  streams_.erase(found);
+  static_cast<core::ListLink<MuxBoundList>&>(stream).Unlink();
+  static_cast<core::ListLink<MuxCreditList>&>(stream).Unlink();
+  static_cast<core::ListLink<MuxLingerList>&>(stream).Unlink();
+  if (stream.held()) {
+    (void)owned.release();  // its handle deletes it
+  } else {
+    reactor_.Defer([owned = std::move(owned)] {});  // a call on it is still running
+  }
+}
+
+void MuxSession::SendAnywhere(const MuxFrame& frame) {
+  MuxStream* stream = Find(frame.stream);
+  if (stream != nullptr && stream->channel() != nullptr) {
+    stream->channel()->Send(frame);
+  } else if (!channels_.empty()) {
+    channels_.front()->Send(frame);
+  }
+}
+
+void MuxSession::OweCredit(MuxStream& stream) {
+  credits_.PushBack(stream);
+  if (!credit_timer_.armed()) credit_timer_.SetAfter(kMuxCreditDelay);
+}
+
+void MuxSession::SendCredits() {
+  while (!credits_.empty()) credits_.PopFront().SendCredit();
+}
+
+void MuxSession::AddUnbound(MuxStream& stream) {
+  unbound_.PushBack(stream);
+  ArmSweep();
+}
+
+void MuxSession::Linger(MuxStream& stream) {
+  lingering_.PushBack(stream);
+  ArmSweep();
+}
+
+void MuxSession::ArmSweep() {
+  if (!sweep_timer_.armed()) sweep_timer_.SetAfter(kSweepInterval);
+}
+
+void MuxSession::Sweep() {
+  const core::TimePoint now = reactor_.now();
+  // Both lists are in the order in which their streams came, but for the limits of those that linger.
+  while (!unbound_.empty() && now - unbound_.front().unbound_since() >= kMuxResumeLimit) {
+    unbound_.front().Reset(MuxResetCode::kExpired, "without a channel for too long");
+  }
+  lingering_.ForEach([now](MuxStream& stream) {
+    if (stream.linger_until() <= now) stream.Reset(MuxResetCode::kAborted, "its last bytes were not taken in time");
+  });
+  if (!unbound_.empty() || !lingering_.empty()) ArmSweep();
+}
+
+}  // namespace tunnel::net

@@ -1,0 +1,93 @@
+// A mux/2 session (docs/wire-native.md): streams that outlive the channels which carry them. What client and server
+// have in common; mux_client_session.h and mux_server_session.h are the two ends.
+//
+// A session lives on one core, with all its channels. It owns its streams; channels belong to who dialled or accepted
+// them, and attach while they are up. Owner core only.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <memory>
+#include <vector>
+
+#include "net/mux_stream.h"
+#include "proto/mux_frame.h"
+
+namespace tunnel::net {
+
+class MuxChannel;
+
+class MuxSession {
+ public:
+  MuxSession(core::Reactor& reactor, proto::Role role, MuxBudget& budget);
+  MuxSession(const MuxSession&) = delete;
+  MuxSession& operator=(const MuxSession&) = delete;
+  // No channel may be attached. Streams that are left end.
+  virtual ~MuxSession();
+
+  [[nodiscard]] core::Reactor& reactor() const { return reactor_; }
+  [[nodiscard]] proto::Role role() const { return role_; }
+  [[nodiscard]] MuxBudget& budget() const { return budget_; }
+  [[nodiscard]] size_t streams() const { return streams_.size(); }
+  // Those that are up.
+  [[nodiscard]] const std::vector<MuxChannel*>& channels() const { return channels_; }
+  // Since when there is no channel; kNever while there is one.
+  [[nodiscard]] core::TimePoint alone_since() const { return alone_since_; }
+
+  // --- for channels ---
+  // A channel is up, and before it receives anything.
+  void Attach(MuxChannel& channel);
+  // It is gone, or given up: its streams wait, or move.
+  void Detach(MuxChannel& channel, const absl::Status& reason);
+  // Whether a channel but this one received something since `since`.
+  [[nodiscard]] bool OthersDeliver(const MuxChannel& channel, core::TimePoint since) const;
+  // Asks the other channels for a sign of life.
+  void ProbeOthers(const MuxChannel& channel);
+  [[nodiscard]] MuxStream* Find(uint32_t stream);
+  // Frames that no stream can take by itself. OnOpen returns where the frame's first bytes go, or nullptr.
+  [[nodiscard]] virtual MuxStream* OnOpen(MuxChannel& channel, const proto::MuxFrame& frame) = 0;
+  virtual void OnResume(MuxChannel& channel, const proto::MuxFrame& frame) = 0;
+  virtual void OnGoAway(MuxChannel& channel, const proto::MuxFrame& frame) = 0;
+
+  // --- for streams ---
+  // The stream is over; its handle, if it has one, keeps it. Called by the stream.
+  void Forget(MuxStream& stream);
+  void OweCredit(MuxStream& stream);
+  void Linger(MuxStream& stream);
+  // Sends a frame of a stream where it belongs, or, where it may go anywhere, on any channel that is up.
+  void SendAnywhere(const proto::MuxFrame& frame);
+  // The stream is bound to no channel from now on.
+  void AddUnbound(MuxStream& stream);
+
+ protected:
+  MuxStream& MakeStream(uint32_t id, proto::MuxKind kind, bool ours, proto::Target address, uint64_t peer_limit);
+  // A channel came; one went, whose streams are unbound now.
+  virtual void OnAttached(MuxChannel& channel) = 0;
+  virtual void OnDetached() = 0;
+  // Ends every stream and lets go of it: for the destructor of who still can be called.
+  void EndAll(const absl::Status& reason);
+  // Calls `visit` on every stream without a channel; it may bind the one it is called with.
+  template <typename Visit>
+  void ForEachUnbound(Visit visit) {
+    unbound_.ForEach(visit);
+  }
+
+ private:
+  void SendCredits();
+  void Sweep();
+  void ArmSweep();
+
+  core::Reactor& reactor_;
+  const proto::Role role_;
+  MuxBudget& budget_;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<MuxStream>> streams_;
+  std::vector<MuxChannel*> channels_;
+  core::TimePoint alone_since_;
+  core::IntrusiveList<MuxStream, MuxBoundList> unbound_;
+  core::IntrusiveList<MuxStream, MuxCreditList> credits_;
+  core::IntrusiveList<MuxStream, MuxLingerList> lingering_;
+  core::Timer credit_timer_;
+  core::Timer sweep_timer_;
+};
+
+}  // namespace tunnel::net
