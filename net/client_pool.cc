@@ -44,6 +44,7 @@ unsigned ClientPool::channels_up() const {
 }
 
 void ClientPool::CloseChannels() {
+  session_.ResetAll("the client stops");
   for (const auto& channel : channels_) channel->Close();
 }
 

@@ -27,7 +27,10 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
                                                                           SenderFilter filter) override;
 
   [[nodiscard]] unsigned channels_up() const;
-  // Starts the closing handshake on every channel.
+  // As TunnelService says; `settled` is called when there is none any more.
+  [[nodiscard]] bool HasLingeringStreams() const { return session_.HasLingering(); }
+  void SetSettled(std::function<void()> settled) { session_.SetSettled(std::move(settled)); }
+  // Ends the streams that are left, and starts the closing handshake on every channel.
   void CloseChannels();
   // Called, from the reactor's turn, when channels went up or down.
   void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }

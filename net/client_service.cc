@@ -54,6 +54,7 @@ class ClientService final : public TunnelService {
     associations_->CloseAll();
     pool_->CloseChannels();
   }
+  [[nodiscard]] bool HasLingeringStreams() const override { return pool_->HasLingeringStreams(); }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
 
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
@@ -98,6 +99,7 @@ absl::Status ClientService::Start() {
     shared_.up[reactor().index()].store(up, std::memory_order_relaxed);
     if (up == 0) CheckIdle();
   });
+  pool_->SetSettled([this] { CheckIdle(); });
   shared_.services[reactor().index()] = this;
 
   for (size_t i = 0; i < config.listen.size(); ++i) {

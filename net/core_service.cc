@@ -54,7 +54,9 @@ core::Task<void> TunnelService::WaitUntil(Condition done, core::Duration limit) 
 
 core::Task<void> TunnelService::DrainInOrder(absl::AnyInvocable<void()> drained) {
   listeners_.clear();
-  co_await WaitUntil([](TunnelService& self) { return self.relays_.size() == 0; }, kDrainLimit);
+  GoAway();
+  co_await WaitUntil([](TunnelService& self) { return self.relays_.size() == 0 && !self.HasLingeringStreams(); },
+                     kDrainLimit);
   CloseChannels();
   co_await WaitUntil([](TunnelService& self) { return !self.HasChannels(); }, kCloseLimit);
   scope_.Cancel();

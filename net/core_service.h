@@ -30,10 +30,14 @@ class TunnelService : public core::CoreService {
   // and `accepted` deals the connections out.
   [[nodiscard]] absl::Status Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
                                     core::Listener::Accepted accepted);
+  // A drain begins: tells the peers that nothing is to be opened any more.
+  virtual void GoAway() {}
+  // Whether streams that no relay holds any more still have bytes on their way.
+  [[nodiscard]] virtual bool HasLingeringStreams() const = 0;
   // Starts saying goodbye on every channel.
   virtual void CloseChannels() = 0;
   [[nodiscard]] virtual bool HasChannels() const = 0;
-  // To be called when HasChannels() or the number of relays may have become zero.
+  // To be called when one of these or the number of relays may have become zero.
   void CheckIdle() { idle_.Set(); }
 
   [[nodiscard]] core::Reactor& reactor() const { return reactor_; }

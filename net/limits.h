@@ -33,8 +33,8 @@ inline constexpr core::Duration kChannelHolds = kPingInterval;
 // Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
 inline constexpr core::Duration kDialSpacing = std::chrono::milliseconds(100);
 inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
-// A channel of mux/2 is replaced at this age, less a random quarter: middleboxes and CDNs cut connections that are older
-// than half an hour or an hour.
+// A channel of mux/2 is replaced at this age, less a random quarter: middleboxes and CDNs cut connections that are
+// older than half an hour or an hour.
 inline constexpr core::Duration kChannelAge = std::chrono::minutes(25);
 
 // --- streams ---
@@ -83,8 +83,8 @@ inline constexpr size_t kMuxUnsentLowBytes = size_t{64} * 1024;
 // A stream's turn on its channel, and the payload of one DATA. A frame of this size with its heads is one TLS record.
 inline constexpr size_t kMuxQuantumBytes = size_t{32} * 1024;
 inline constexpr size_t kMuxDataBytes = size_t{16} * 1024 - 16;
-// What a channel hands to its socket ahead of the network: above this bulk waits in its streams, so that what comes next
-// is not late. More than the low water at which a socket asks for more.
+// What a channel hands to its socket ahead of the network: above this bulk waits in its streams, so that what comes
+// next is not late. More than the low water at which a socket asks for more.
 inline constexpr size_t kMuxChannelQueueBytes = size_t{192} * 1024;
 static_assert(kMuxChannelQueueBytes > core::kSendLowWaterBytes);
 // Frames of control are sent whatever is queued; a peer that makes us send them and does not read is cut off here.
@@ -116,8 +116,8 @@ inline constexpr size_t kTargetsPerAssociation = 256;
 inline constexpr size_t kAssociationsPerChannel = 2048;
 inline constexpr int64_t kAssociationsPerCore = 8192;
 static_assert(kAssociationsPerChannel >= kTargetsPerAssociation);
-// What waits for one target to be resolved.
-inline constexpr size_t kWaitingDatagrams = 32;
+// What waits for one target to be resolved, or for a proxy to be asked for an association with any number of them.
+inline constexpr size_t kWaitingDatagrams = 256;
 inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;
 // A target that was refused is not asked about again for this long, however much is sent to it.
 inline constexpr core::Duration kRefusedTargetLimit = std::chrono::seconds(5);

@@ -35,7 +35,6 @@ MuxChannel::MuxChannel(core::Reactor& reactor, WebSocket& socket, MuxSession& se
       decoder_(session.role()),
       assembler_(reactor.buffers()),
       last_received_(reactor.now()),
-      last_asked_(reactor.now()),
       ping_timer_(reactor.timers(), [this] { OnPingTimer(); }),
       watch_timer_(reactor.timers(), [this] { OnWatchTimer(); }) {}
 
@@ -213,14 +212,13 @@ void MuxChannel::OnDown(const absl::Status& reason) {
 
 void MuxChannel::OnMessageBegin(proto::Opcode opcode) {
   if (!up_) return;
-  last_received_ = reactor_.now();
-  missed_pongs_ = 0;
+  OnSign();
   decoder_.Begin(opcode);
 }
 
 void MuxChannel::OnMessageData(core::Slice piece) {
   if (!up_) return;
-  last_received_ = reactor_.now();
+  OnSign();
   decoder_.Feed(piece.bytes());
   NextEvents(&piece);
 }
@@ -378,30 +376,39 @@ core::Duration MuxChannel::SilenceLimit() const {
 }
 
 void MuxChannel::Watch() {
-  last_asked_ = reactor_.now();
-  if (watch_timer_.armed()) return;
-  watched_since_ = last_asked_;
-  watch_timer_.SetAfter(SilenceLimit());
+  if (std::exchange(waiting_, true)) return;
+  waiting_since_ = reactor_.now();
+  if (!watch_timer_.armed()) watch_timer_.SetAfter(SilenceLimit());
+}
+
+void MuxChannel::OnSign() {
+  last_received_ = reactor_.now();
+  missed_pongs_ = 0;
+  waiting_ = false;
+  probed_ = false;
+  ++received_;
+  session_.OnSign();
 }
 
 void MuxChannel::OnWatchTimer() {
-  if (!up_) return;
-  const core::TimePoint now = reactor_.now();
-  if (last_received_ >= watched_since_) {
-    // It answers. What was asked since is watched on.
-    if (last_asked_ <= last_received_) return;
-    watched_since_ = last_asked_;
-    watch_timer_.SetAt(std::max(now, last_asked_ + SilenceLimit()));
+  if (!up_ || !waiting_) return;
+  const core::TimePoint until = (probed_ ? probed_at_ : waiting_since_) + SilenceLimit();
+  if (reactor_.now() < until) {
+    watch_timer_.SetAt(until);
     return;
   }
-  if (ping_open_ && ping_sent_ > watched_since_ && session_.OthersDeliver(*this, ping_sent_)) {
+  if (probed_ && session_.signs() - received_ > others_before_) {
     spdlog::info("channel to {}: frozen: it answers nothing while others do", socket_.peer());
     GiveUp(Unavailable("frozen: nothing came for {} ms while other channels delivered",
-                       core::ToMilliseconds(now - last_received_)));
+                       core::ToMilliseconds(reactor_.now() - last_received_)));
     return;
   }
   // Silent so far. Whether it is this channel or all of them, a PING on each will tell.
-  if (!ping_open_ || ping_sent_ <= watched_since_) SendPing();
+  if (!std::exchange(probed_, true)) {
+    probed_at_ = reactor_.now();
+    others_before_ = session_.signs() - received_;
+    SendPing();
+  }
   session_.ProbeOthers(*this);
   watch_timer_.SetAfter(SilenceLimit());
 }

@@ -43,7 +43,6 @@ class MuxChannel final : public Carrier, core::Attention {
   [[nodiscard]] bool measured() const { return smoothed_ != core::Duration::zero(); }
   // How long what is sent now takes to arrive, as far as this side can tell.
   [[nodiscard]] core::Duration ExpectedDelay() const;
-  [[nodiscard]] core::TimePoint last_received() const { return last_received_; }
 
   // Sends a frame now: fields, and what is its bulk payload.
   void Send(const proto::MuxFrame& frame, std::span<const uint8_t> payload = {});
@@ -82,7 +81,10 @@ class MuxChannel final : public Carrier, core::Attention {
   void OnPong(std::span<const uint8_t> opaque);
   void SendPing();
   void OnPingTimer();
+  // Something was sent that the peer answers sooner or later.
   void Watch();
+  // Something came.
+  void OnSign();
   void OnWatchTimer();
   [[nodiscard]] core::Duration SilenceLimit() const;
   void Pump();
@@ -113,8 +115,12 @@ class MuxChannel final : public Carrier, core::Attention {
   core::Duration smoothed_{};
   core::Duration variation_{};
   core::TimePoint last_received_;
-  core::TimePoint last_asked_;  // when we last sent what is to be answered
-  core::TimePoint watched_since_;
+  uint64_t received_ = 0;            // how often something came
+  bool waiting_ = false;             // something was sent that is answered, and nothing has come since
+  core::TimePoint waiting_since_{};  // ...
+  bool probed_ = false;              // nor behind a PING, sent because of that
+  core::TimePoint probed_at_{};
+  uint64_t others_before_ = 0;  // how often something had come on other channels then
   core::TimePoint ping_sent_;
   uint64_t ping_number_ = 0;
   bool ping_open_ = false;

@@ -88,7 +88,9 @@ MuxServerSession::MuxServerSession(const MuxServerParts& parts, uint64_t epoch)
       parts_(parts),
       epoch_(epoch),
       open_tokens_(kMuxOpenBurst),
-      tokens_at_(parts.reactor.now()) {}
+      tokens_at_(parts.reactor.now()) {
+  SetSettled(parts_.settled);
+}
 
 MuxServerSession::~MuxServerSession() {
   associations_.clear();

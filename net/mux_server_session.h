@@ -2,6 +2,8 @@
 // go.
 #pragma once
 
+#include <functional>
+
 #include "core/task.h"
 #include "net/datagram_opener.h"
 #include "net/mux_seen_ids.h"
@@ -20,6 +22,8 @@ struct MuxServerParts {
   DatagramOpener& datagrams;
   RelaySet& relays;
   core::Scope& scope;
+  // Called when a session's last lingering stream is gone.
+  std::function<void()> settled;
 };
 
 class MuxServerSession final : public MuxSession {

@@ -1,5 +1,7 @@
 #include "net/mux_server_sessions.h"
 
+#include <algorithm>
+
 #include "net/limits.h"
 
 namespace tunnel::net {
@@ -30,6 +32,15 @@ MuxServerSession* MuxServerSessions::Get(const proto::MuxSessionId& id) {
   sessions_.emplace(id, std::move(session));
   if (!sweep_timer_.armed()) sweep_timer_.SetAfter(kMuxResumeLimit);
   return made;
+}
+
+bool MuxServerSessions::HasLingering() const {
+  return std::any_of(sessions_.begin(), sessions_.end(),
+                     [](const auto& entry) { return entry.second->HasLingering(); });
+}
+
+void MuxServerSessions::ResetAll(std::string_view reason) {
+  for (const auto& [id, session] : sessions_) session->ResetAll(reason);
 }
 
 void MuxServerSessions::Sweep() {

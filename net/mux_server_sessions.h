@@ -25,6 +25,9 @@ class MuxServerSessions {
   [[nodiscard]] unsigned CoreOf(const proto::MuxSessionId& id);
   // The session, on the core that CoreOf() gave; made where it is not there. nullptr when there are too many.
   [[nodiscard]] MuxServerSession* Get(const proto::MuxSessionId& id);
+  [[nodiscard]] bool HasLingering() const;
+  // Resets the streams of all: the server stops.
+  void ResetAll(std::string_view reason);
   [[nodiscard]] size_t size() const { return sessions_.size(); }
 
  private:

@@ -33,6 +33,10 @@ void MuxSession::EndAll(const absl::Status& reason) {
   while (!streams_.empty()) streams_.begin()->second->End(reason);
 }
 
+void MuxSession::ResetAll(std::string_view reason) {
+  while (!streams_.empty()) streams_.begin()->second->Reset(MuxResetCode::kAborted, reason);
+}
+
 void MuxSession::Attach(MuxChannel& channel) {
   channels_.push_back(&channel);
   alone_since_ = core::kNever;
@@ -45,11 +49,6 @@ void MuxSession::Detach(MuxChannel& channel, const absl::Status& reason) {
   if (channels_.empty()) alone_since_ = reactor_.now();
   while (MuxStream* stream = channel.FirstBound()) stream->Unbind();
   OnDetached();
-}
-
-bool MuxSession::OthersDeliver(const MuxChannel& channel, core::TimePoint since) const {
-  return std::any_of(channels_.begin(), channels_.end(),
-                     [&](const MuxChannel* other) { return other != &channel && other->last_received() > since; });
 }
 
 void MuxSession::ProbeOthers(const MuxChannel& channel) {
@@ -78,7 +77,10 @@ void MuxSession::Forget(MuxStream& stream) {
   streams_.erase(found);
   static_cast<core::ListLink<MuxBoundList>&>(stream).Unlink();
   static_cast<core::ListLink<MuxCreditList>&>(stream).Unlink();
-  static_cast<core::ListLink<MuxLingerList>&>(stream).Unlink();
+  if (core::ListLink<MuxLingerList>& link = stream; link.linked()) {
+    link.Unlink();
+    if (lingering_.empty() && settled_ != nullptr) settled_();
+  }
   if (stream.held()) {
     (void)owned.release();  // its handle deletes it
   } else {

@@ -7,6 +7,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -34,13 +35,20 @@ class MuxSession {
   // Since when there is no channel; kNever while there is one.
   [[nodiscard]] core::TimePoint alone_since() const { return alone_since_; }
 
+  // Whether streams that nobody holds any more still have bytes on their way; and who is told when none has.
+  [[nodiscard]] bool HasLingering() const { return !lingering_.empty(); }
+  void SetSettled(std::function<void()> settled) { settled_ = std::move(settled); }
+  // Resets every stream, and says so to the peer, because this process stops.
+  void ResetAll(std::string_view reason);
+
   // --- for channels ---
   // A channel is up, and before it receives anything.
   void Attach(MuxChannel& channel);
   // It is gone, or given up: its streams wait, or move.
   void Detach(MuxChannel& channel, const absl::Status& reason);
-  // Whether a channel but this one received something since `since`.
-  [[nodiscard]] bool OthersDeliver(const MuxChannel& channel, core::TimePoint since) const;
+  // Something came on a channel; and how often that was so.
+  void OnSign() { ++signs_; }
+  [[nodiscard]] uint64_t signs() const { return signs_; }
   // Asks the other channels for a sign of life.
   void ProbeOthers(const MuxChannel& channel);
   [[nodiscard]] MuxStream* Find(uint32_t stream);
@@ -83,9 +91,11 @@ class MuxSession {
   absl::flat_hash_map<uint32_t, std::unique_ptr<MuxStream>> streams_;
   std::vector<MuxChannel*> channels_;
   core::TimePoint alone_since_;
+  uint64_t signs_ = 0;
   core::IntrusiveList<MuxStream, MuxBoundList> unbound_;
   core::IntrusiveList<MuxStream, MuxCreditList> credits_;
   core::IntrusiveList<MuxStream, MuxLingerList> lingering_;
+  std::function<void()> settled_;
   core::Timer credit_timer_;
   core::Timer sweep_timer_;
 };

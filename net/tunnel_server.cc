@@ -118,7 +118,11 @@ TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConn
                  .connector = connector,
                  .datagrams = datagrams,
                  .relays = relays,
-                 .scope = scope},
+                 .scope = scope,
+                 .settled =
+                     [this] {
+                       if (emptied_ != nullptr) emptied_();
+                     }},
                 parts_.directory) {}
 
 TunnelServer::~TunnelServer() = default;
@@ -144,6 +148,8 @@ void TunnelServer::GoAway() {
 }
 
 void TunnelServer::CloseChannels() {
+  // Or clients would wait for the rest of this process's streams.
+  sessions_.ResetAll("the server stops");
   for (const auto& [number, channel] : channels_) channel->socket.Close(proto::kCloseGoingAway, "server stops");
 }
 

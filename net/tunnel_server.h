@@ -68,11 +68,13 @@ class TunnelServer final : core::Attention {
   void SetTls(const TlsServerContext* tls, std::vector<uint8_t> ech_config_list);
 
   [[nodiscard]] size_t channels() const { return channels_.size(); }
+  // As TunnelService says.
+  [[nodiscard]] bool HasLingeringStreams() const { return sessions_.HasLingering(); }
   // Says to every client that nothing is to be opened any more.
   void GoAway();
-  // Starts the closing handshake on every channel.
+  // Ends the streams that are left, and starts the closing handshake on every channel.
   void CloseChannels();
-  // Called whenever the last channel is gone.
+  // Called whenever the last channel, or the last lingering stream of a session, is gone.
   void SetEmptied(absl::AnyInvocable<void()> emptied) { emptied_ = std::move(emptied); }
 
  private:

@@ -89,9 +89,13 @@ class ClientPoolTest : public ManualReactorTest {
     server_config_.admitted = {*proto::ParseCidr("0.0.0.0/0")};
     server_config_.token = "secret";
     spec_.kind = ListenKind::kServerTls;
-    server_ = std::make_unique<TunnelServer>(
-        reactor(), ServerParts{.config = server_config_, .sources = sources_, .tls = server_tls_.get()}, connector_,
-        datagrams_, relays_, scope_);
+    server_ = std::make_unique<TunnelServer>(reactor(),
+                                             ServerParts{.config = server_config_,
+                                                         .sources = sources_,
+                                                         .directory = sessions_,
+                                                         .move = nullptr,
+                                                         .tls = server_tls_.get()},
+                                             connector_, datagrams_, relays_, scope_);
     Listen(0);
     auto echo = core::Listener::Open(reactor(), *SocketAddress::Parse("127.0.0.1", 0), false,
                                      [this](core::StreamSocket socket, const SocketAddress&) {
@@ -129,7 +133,8 @@ class ClientPoolTest : public ManualReactorTest {
     published_.assign(list.begin(), list.end());
   }
 
-  void StartClient(unsigned channels) {
+  void StartClient(unsigned channels, Protocol protocol = Protocol::kAuto) {
+    config_.protocol = protocol;
     config_.server_host = kHost;
     config_.doh_urls = {"https://resolver.test/dns-query"};
     config_.ech_name = kPublicName;
@@ -174,6 +179,7 @@ class ClientPoolTest : public ManualReactorTest {
   core::Scope scope_{reactor()};
   DirectDatagrams datagrams_{reactor(), resolver_, policy_, scope_};
   SourceLimit sources_{0};
+  MuxSessionDirectory sessions_;
   Config server_config_;
   ListenSpec spec_;
   std::unique_ptr<TlsServerContext> server_tls_;
@@ -247,7 +253,7 @@ TEST_F(ClientPoolTest, BringsItsChannelsUpOneAfterAnotherUnderEch) {
 
 TEST_F(ClientPoolTest, CarriesAStreamOverWhicheverChannelAnswers) {
   StartServer();
-  StartClient(3);
+  StartClient(3, Protocol::kLegacy);
   RunUntilUp(3);
   Opened& opened = Open("hello");
   ASSERT_TRUE(RunUntil([&] { return opened.has_value(); }));
@@ -289,7 +295,7 @@ TEST_F(ClientPoolTest, DoesNotWaitForeverForAChannel) {
 
 TEST_F(ClientPoolTest, EndsTheStreamsOfALostChannelAndDialsAgain) {
   StartServer();
-  StartClient(1);
+  StartClient(1, Protocol::kLegacy);
   RunUntilUp(1);
   Opened& opened = Open("x");
   ASSERT_TRUE(RunUntil([&] { return opened.has_value() && targets_.size() == 1; }));

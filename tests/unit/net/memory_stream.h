@@ -68,6 +68,22 @@ class MemoryStream final : public ByteStream, core::Attention {
   }
   [[nodiscard]] std::string peer() const override { return "memory"; }
 
+  // From now on only so many pieces are delivered to this end, and as many more with each further call.
+  void Meter(size_t pieces) {
+    allowed_ = (allowed_ == SIZE_MAX ? 0 : allowed_) + pieces;
+    Wake();
+  }
+  // The connection dies under both ends; what is on its way is lost.
+  void Cut() {
+    for (MemoryStream* end : {this, peer_}) {
+      if (end == nullptr) continue;
+      end->incoming_.clear();
+      end->incoming_bytes_ = 0;
+      end->dead_ = true;
+      end->Wake();
+    }
+  }
+
  private:
   MemoryStream(core::Reactor& reactor, size_t piece) : reactor_(reactor), piece_(piece) {}
 
@@ -83,7 +99,8 @@ class MemoryStream final : public ByteStream, core::Attention {
   void Attend() override {
     const std::shared_ptr<bool> held = destroyed_;
     const bool& destroyed = *held;
-    while (!destroyed && handler_ != nullptr && !dead_ && !paused_ && !incoming_.empty()) {
+    while (!destroyed && handler_ != nullptr && !dead_ && !paused_ && !incoming_.empty() && allowed_ > 0) {
+      if (allowed_ != SIZE_MAX) --allowed_;
       core::Slice data = std::move(incoming_.front());
       incoming_.pop_front();
       incoming_bytes_ -= data.size();
@@ -109,6 +126,7 @@ class MemoryStream final : public ByteStream, core::Attention {
   Handler* handler_ = nullptr;
   std::deque<core::Slice> incoming_;
   size_t incoming_bytes_ = 0;
+  size_t allowed_ = SIZE_MAX;  // pieces that may be delivered
   bool paused_ = false;
   bool end_pending_ = false;
   bool end_told_ = false;
