@@ -35,6 +35,7 @@ class EchoServer final : public net::TunnelService, core::Attention {
 
  private:
   void CloseChannels() override;
+  [[nodiscard]] bool HasLingeringStreams() const override { return false; }
   [[nodiscard]] bool HasChannels() const override { return !sessions_.empty(); }
 
   [[nodiscard]] core::Task<void> Serve(core::StreamSocket socket);

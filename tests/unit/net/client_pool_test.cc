@@ -71,6 +71,7 @@ class ClientPoolTest : public ManualReactorTest {
     EXPECT_TRUE(RunUntil([&] { return scope_.empty(); }));
     opened_.clear();
     pool_.reset();
+    server_.reset();  // which keeps streams for a while
     Settle();
     EXPECT_EQ(reactor().counters().streams_open.Get(), 0);
   }
