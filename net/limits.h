@@ -101,9 +101,9 @@ inline constexpr unsigned kMuxOpensPerSecond = 2048;
 inline constexpr size_t kMuxSessionsPerCore = 4096;
 // How long a stream is kept without a channel.
 inline constexpr core::Duration kMuxResumeLimit = std::chrono::seconds(30);
-// A channel that answers nothing for this long, or four round trips, is asked with a PING; when that is not answered
-// for as long again while other channels deliver, it is frozen.
-inline constexpr core::Duration kMuxSilenceLimit = std::chrono::milliseconds(500);
+// A channel that answers nothing for this long (and for as long as what is queued takes) is asked with a PING; when that
+// is not answered for as long again while other channels deliver, it is frozen. Long enough for a host that is overloaded.
+inline constexpr core::Duration kMuxSilenceLimit = std::chrono::seconds(1);
 // PINGs that may be unanswered before a channel is dead.
 inline constexpr unsigned kMuxMissedPongs = 2;
 

@@ -176,11 +176,13 @@ void MuxChannel::MeasureRate() {
   rate_from_ = delivered;
 }
 
-core::Duration MuxChannel::ExpectedDelay() const {
+core::Duration MuxChannel::TimeToSendQueue() const {
   const double rate = bytes_per_second_ == 0 ? kGuessedBytesPerSecond : bytes_per_second_;
-  const double waiting = static_cast<double>(socket_.queued_bytes() + datagram_bytes_) * 1e9 / rate;
-  return smoothed_ / 2 + variation_ + core::Duration(static_cast<int64_t>(waiting));
+  const double nanoseconds = static_cast<double>(socket_.queued_bytes() + datagram_bytes_) * 1e9 / rate;
+  return core::Duration(static_cast<int64_t>(std::min(nanoseconds, 1e10)));
 }
+
+core::Duration MuxChannel::ExpectedDelay() const { return smoothed_ / 2 + variation_ + TimeToSendQueue(); }
 
 void MuxChannel::GoAway(proto::MuxGoAwayCode code, std::string_view reason) {
   going_away_ = true;
@@ -372,10 +374,12 @@ void MuxChannel::OnPong(std::span<const uint8_t> opaque) {
 }
 
 core::Duration MuxChannel::SilenceLimit() const {
-  return std::max<core::Duration>(kMuxSilenceLimit, smoothed_ + 4 * variation_);
+  return std::max<core::Duration>(kMuxSilenceLimit, smoothed_ + 4 * variation_) + TimeToSendQueue();
 }
 
 void MuxChannel::Watch() {
+  // A server cannot move streams, and would only cut a channel that its client still wants.
+  if (session_.role() == proto::Role::kServer) return;
   if (std::exchange(waiting_, true)) return;
   waiting_since_ = reactor_.now();
   if (!watch_timer_.armed()) watch_timer_.SetAfter(SilenceLimit());

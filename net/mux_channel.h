@@ -87,6 +87,7 @@ class MuxChannel final : public Carrier, core::Attention {
   void OnSign();
   void OnWatchTimer();
   [[nodiscard]] core::Duration SilenceLimit() const;
+  [[nodiscard]] core::Duration TimeToSendQueue() const;
   void Pump();
   void MeasureRate();
   // Gives the channel up: its streams go on elsewhere.

@@ -1,7 +1,8 @@
 """Fixtures of the end-to-end tests: real processes of the program in ECH_TUNNEL_BIN, on loopback, on free ports.
 
 `lab` starts servers, clients, origins and relays, and takes all of them down again; a test that uses it runs once on
-each backend unless it is marked one_backend. Whatever a process wrote is shown when the test fails, and a sanitizer's
+each backend unless it is marked one_backend, with the protocol that client and server agree on, mux/2; and once more
+with the legacy one, on one of the backends, unless it is marked with the only protocol that it is about. Whatever a process wrote is shown when the test fails, and a sanitizer's
 report or a crash fails the test whatever it was about.
 """
 
@@ -11,6 +12,7 @@ import os
 import pathlib
 import random
 import subprocess
+import zlib
 
 import pytest
 
@@ -34,9 +36,18 @@ def kernel_grants_io_uring():
 
 
 def pytest_generate_tests(metafunc):
-    if "backend" in metafunc.fixturenames:
-        once = metafunc.definition.get_closest_marker("one_backend")
-        metafunc.parametrize("backend", ["auto"] if once else ["io_uring", "epoll"])
+    if "backend" not in metafunc.fixturenames:
+        return
+    once = metafunc.definition.get_closest_marker("one_backend")
+    backends = ["auto"] if once else ["io_uring", "epoll"]
+    only = metafunc.definition.get_closest_marker("protocol")
+    if only:
+        variants = [f"{backend}{'-legacy' if only.args == ('legacy',) else ''}" for backend in backends]
+    else:
+        # Which backend the third run is on differs from test to test, and is the same every time.
+        name = f"{metafunc.module.__name__}.{metafunc.definition.name}"
+        variants = backends + [f"{backends[zlib.crc32(name.encode()) % len(backends)]}-legacy"]
+    metafunc.parametrize("backend", variants)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -91,7 +102,8 @@ class Client:
 
 class Lab:
     def __init__(self, folder, binary, backend, pki):
-        self.folder, self.binary, self.backend, self.pki = folder, binary, backend, pki
+        self.folder, self.binary, self.pki = folder, binary, pki
+        self.backend, _, self.protocol = backend.partition("-")
         self.processes = []
         self._helpers = []
         self._names = 0
@@ -159,6 +171,8 @@ class Lab:
             arguments += ["-token", token]
         if config:
             arguments += ["-ech-config", config]
+        if self.protocol and "-proto" not in extra:
+            arguments += ["-proto", self.protocol]
         process = self.run("client", *arguments, *extra, env=env)
         process.wait_log(r"listening on (proxy|tcp)://")
         if up:
@@ -187,7 +201,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path, binary, backend, pki):
-    if backend == "io_uring" and not kernel_grants_io_uring():
+    if backend.startswith("io_uring") and not kernel_grants_io_uring():
         pytest.skip("the kernel refuses io_uring here")
     bench = Lab(tmp_path, binary, backend, pki)
     yield bench

@@ -349,7 +349,8 @@ def test_credentials(lab):
         assert read_all(sock) == b"\x05\xff"
 
 
-def test_failures(lab):
+@pytest.mark.protocol("legacy")
+def test_failures_over_legacy(lab):
     """A target that refuses, one that is denied, a name that does not exist: as much as the legacy channel tells."""
     _, client = lab.pair()
     closed = free_port()
@@ -367,6 +368,32 @@ def test_failures(lab):
             assert read_all(sock).startswith(b"HTTP/1.1 502 ")
         host, port = target.split(":")
         with pytest.raises(apps.Refused, match="reply 4"):
+            apps.socks5(client.port, host, int(port))
+    with connect(client) as sock:
+        sock.sendall(b"\x04\x01" + closed.to_bytes(2, "big") + b"\x7f\0\0\x01\0")
+        assert read_all(sock) == b"\x00\x5b" + bytes(6)
+
+
+@pytest.mark.protocol("native")
+def test_failures(lab):
+    """The same over mux/2, which tells them apart."""
+    _, client = lab.pair()
+    closed = free_port()
+    with connect(client) as sock:
+        for _ in range(2):  # and the connection goes on
+            request, _ = forward(b"GET")(closed)
+            sock.sendall(request)
+            answer = b""
+            while not answer.endswith(b"the target refused the connection\n"):
+                answer += sock.recv(1024)
+            assert answer.startswith(b"HTTP/1.1 502 ")
+    for target, status, reply in ((f"127.0.0.1:{closed}", 502, 5), ("169.254.169.254:80", 403, 2),
+                                  ("no-such-name.invalid:80", 502, 4)):
+        with connect(client) as sock:
+            sock.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            assert read_all(sock).startswith(b"HTTP/1.1 %d " % status)
+        host, port = target.split(":")
+        with pytest.raises(apps.Refused, match=f"reply {reply}"):
             apps.socks5(client.port, host, int(port))
     with connect(client) as sock:
         sock.sendall(b"\x04\x01" + closed.to_bytes(2, "big") + b"\x7f\0\0\x01\0")

@@ -21,9 +21,10 @@ def roundtrip(port, origin_port, payload=b"ping through the tunnel"):
 
 
 @pytest.mark.sanitizers
+@pytest.mark.protocol("legacy")
 @pytest.mark.parametrize("how", ["reset", "ss -K"])
 def test_lost_channel(lab, how):
-    """Its streams are closed at both ends at once, it is dialled again, and new streams work."""
+    """Over the legacy protocol its streams are closed at both ends at once; it is dialled again, and new streams work."""
     origin = lab.origin(echo)
     server = lab.server()
     relay = lab.relay(server.port)
@@ -46,6 +47,28 @@ def test_lost_channel(lab, how):
     roundtrip(client.port, origin.port)
     for process in (client.process, server.process):
         wait_until(lambda: process.counters()["streams_open"] == 0, what="no stream left")
+
+
+@pytest.mark.protocol("native")
+@pytest.mark.sanitizers
+def test_stream_outlives_its_channel(lab):
+    """Over mux/2 a channel that is lost is a pause: the same stream goes on when another one is up."""
+    origin = lab.origin(echo)
+    server = lab.server()
+    relay = lab.relay(server.port)
+    client = lab.client(relay.port, config=server.config)
+    with apps.socks5(client.port, "127.0.0.1", origin.port) as sock:
+        for number in range(3):
+            message = b"%d" % number * 1000
+            sock.sendall(message)
+            assert apps.receive_exactly(sock, len(message)) == message
+            relay.cut()
+            sock.sendall(b"while there is no channel")
+            assert apps.receive_exactly(sock, 24) == b"while there is no channel"
+    client.process.wait_log(r"channel 1 up:", count=4, timeout=20)
+    for process in (client.process, server.process):
+        wait_until(lambda process=process: process.counters()["streams_open"] == 0, what="no stream left")
+    assert client.process.counters()["streams_moved"] >= 3
 
 
 def test_server_restart(lab):

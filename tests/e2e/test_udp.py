@@ -122,8 +122,9 @@ def test_the_port_that_the_request_names(lab):
 
 
 @pytest.mark.sanitizers
+@pytest.mark.protocol("legacy")
 def test_answers_come_from_targets_only(lab):
-    """What a stranger sends to the server's socket does not reach the application."""
+    """The legacy protocol has one target for each of its associations: what a stranger sends to the server's socket does not reach the application."""
     echo, stranger = lab.keep(udp.Echo()), lab.keep(udp.Echo())
     server, client = lab.pair()
     with udp.Association(client.port) as association:
@@ -133,6 +134,20 @@ def test_answers_come_from_targets_only(lab):
         echo.send(b"further", seen)
         assert association.receive() == (("127.0.0.1", echo.port), b"further")
         assert server.process.counters()["datagrams_foreign"] == 1
+
+
+@pytest.mark.protocol("native")
+def test_answers_come_from_anybody(lab):
+    """Full cone, as games and calls need it: who knows the server's socket reaches the application, which sees who it is."""
+    echo, stranger = lab.keep(udp.Echo()), lab.keep(udp.Echo())
+    _, client = lab.pair()
+    with udp.Association(client.port) as association:
+        association.ask("127.0.0.1", echo.port, b"x")
+        _, seen = echo.received[0]
+        stranger.send(b"unasked", seen)
+        assert association.receive() == (("127.0.0.1", stranger.port), b"unasked")
+        echo.send(b"further", seen)
+        assert association.receive() == (("127.0.0.1", echo.port), b"further")
 
 
 @pytest.mark.sanitizers
