@@ -407,10 +407,10 @@ def test_drain_waits_for_an_answer(lab):
 
     async def slow(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
+        event = asyncio.Event()
+        go.append(event)  # before the test can see an answer
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
         await writer.drain()
-        event = asyncio.Event()
-        go.append(event)
         await event.wait()
         writer.write(b"cd")
         await writer.drain()
