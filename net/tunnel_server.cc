@@ -246,12 +246,13 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
         const unsigned core = offer->has_value() ? sessions_.CoreOf((*offer)->session) : reactor_.index();
         if (core == reactor_.index() && offer->has_value()) session = sessions_.Get((*offer)->session);
         if (core != reactor_.index() || !offer->has_value() || session != nullptr) {
+          const std::string key(upgrade->key);  // which lies in what TakeRest() lets go of
           const std::string rest = http.TakeRest();
           reader.Detach();
           if (core != reactor_.index()) {
-            Move(std::move(connection), core, std::string(upgrade->key), **offer, rest);
+            Move(std::move(connection), core, key, **offer, rest);
           } else {
-            Accept(std::move(connection), upgrade->key, session, session == nullptr ? 0 : (*offer)->window, rest);
+            Accept(std::move(connection), key, session, session == nullptr ? 0 : (*offer)->window, rest);
           }
           co_return;
         }

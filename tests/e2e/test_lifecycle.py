@@ -64,7 +64,7 @@ def test_stream_outlives_its_channel(lab):
             assert apps.receive_exactly(sock, len(message)) == message
             relay.cut()
             sock.sendall(b"while there is no channel")
-            assert apps.receive_exactly(sock, 24) == b"while there is no channel"
+            assert apps.receive_exactly(sock, 25) == b"while there is no channel"
     client.process.wait_log(r"channel 1 up:", count=4, timeout=20)
     for process in (client.process, server.process):
         wait_until(lambda process=process: process.counters()["streams_open"] == 0, what="no stream left")
