@@ -36,6 +36,9 @@ struct SimLink {
   uint32_t datagram_copies = 0;   // per million arrive twice
 };
 
+// A bug that a test plants to see it found: the next piece of data is lost, or comes twice, or the end never comes.
+enum class SimPlant : uint8_t { kNone, kLoseData, kRepeatData, kLoseEnd };
+
 // Told when a call that gave EAGAIN may do better.
 class SimWatcher {
  public:
@@ -125,8 +128,8 @@ class SimNetwork {
   // Whether a fault, of the network or a failed call, has ever hit the connection between these two ends.
   [[nodiscard]] bool WasHit(const SocketAddress& one, const SocketAddress& other) const;
   void MarkHit(int descriptor);
-  // Drops the next piece of at least `bytes` that arrives at end `to`: a bug, for tests of tests.
-  void PlantLoss(uint64_t connection, int to);
+  // What comes next to end `to` goes wrong: a bug, for tests of tests.
+  void PlantBug(uint64_t connection, int to, SimPlant bug);
 
   // Sockets that are open, on all hosts.
   [[nodiscard]] size_t open_sockets() const { return open_sockets_; }

@@ -44,8 +44,8 @@ struct SimNetwork::End {
 
   bool frozen = false;  // what comes is held
   std::deque<Packet> held;
-  uint64_t releases = 0;   // of what was held
-  bool lose_next = false;  // a planted bug
+  uint64_t releases = 0;  // of what was held
+  SimPlant plant = SimPlant::kNone;
 };
 
 struct SimNetwork::Connection {

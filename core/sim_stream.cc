@@ -108,20 +108,26 @@ void SimNetwork::ArriveNow(const ConnectionPointer& connection, int to, Packet& 
         SendReset(connection, to);
         break;
       }
-      if (std::exchange(end.lose_next, false)) {
+      if (end.plant == SimPlant::kLoseData || end.plant == SimPlant::kRepeatData) {
         world_.Count(SimFault::kPlanted);
-        break;
+        if (std::exchange(end.plant, SimPlant::kNone) == SimPlant::kLoseData) break;
+        end.arrived_bytes += packet.bytes.size();
+        end.arrived.push_back(packet.bytes);
       }
       end.arrived_bytes += packet.bytes.size();
       end.arrived.push_back(std::move(packet.bytes));
       if (end.descriptor >= 0) Notify(&At(end.descriptor), true, false);
       break;
     case Packet::Kind::kTaken:
-      end.under_way -= packet.taken;
+      end.under_way -= std::min(end.under_way, packet.taken);  // what a planted bug repeats was not sent
       if (end.descriptor >= 0) Notify(&At(end.descriptor), false, true);
       break;
     case Packet::Kind::kEnd:
       world_.Trace(SimEvent::kEndArrives, connection->serial, which, 0);
+      if (end.plant == SimPlant::kLoseEnd) {
+        world_.Count(SimFault::kPlanted);
+        break;
+      }
       end.end_arrived = true;
       if (end.descriptor >= 0) Notify(&At(end.descriptor), true, false);
       break;
@@ -427,9 +433,9 @@ void SimNetwork::Kill(int descriptor) {
   Notify(&socket, true, true);
 }
 
-void SimNetwork::PlantLoss(uint64_t connection, int to) {
+void SimNetwork::PlantBug(uint64_t connection, int to, SimPlant bug) {
   if (const ConnectionPointer found = Find(connection); found != nullptr) {
-    found->ends[static_cast<size_t>(to)].lose_next = true;
+    found->ends[static_cast<size_t>(to)].plant = bug;
   }
 }
 

@@ -82,8 +82,9 @@ class SimWorld {
   [[nodiscard]] const SimOptions& options() const { return options_; }
   [[nodiscard]] SimChaos& chaos() { return options_.chaos; }
   [[nodiscard]] SimNetwork& network() { return *network_; }
-  [[nodiscard]] SimTrace& trace() { return trace_; }
-  [[nodiscard]] SimFaultCounts& faults() { return faults_; }
+  [[nodiscard]] const SimNetwork& network() const { return *network_; }
+  [[nodiscard]] const SimTrace& trace() const { return trace_; }
+  [[nodiscard]] const SimFaultCounts& faults() const { return faults_; }
   void Trace(SimEvent event, uint64_t subject, uint64_t first, uint64_t second) {
     trace_.Add(now_, event, subject, first, second);
   }

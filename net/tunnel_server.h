@@ -1,6 +1,7 @@
 // One core of a tunnel server: accepts TLS (or plain) connections, answers HTTP requests, upgrades to channels.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,7 +71,7 @@ class TunnelServer final : core::Attention {
   DatagramOpener& datagrams_;
   RelaySet& relays_;
   core::Scope& scope_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
+  std::map<uint64_t, std::unique_ptr<Channel>> channels_;  // by number, and so closed in that order
   std::vector<uint64_t> down_;
   absl::AnyInvocable<void()> emptied_;
 };

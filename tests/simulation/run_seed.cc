@@ -1,0 +1,362 @@
+#include "run_seed.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "core/listener.h"
+#include "party.h"
+#include "stream_checks.h"
+#include "tunnel.h"
+
+namespace tunnel::simulation {
+namespace {
+
+using core::Duration;
+using core::SimLink;
+using core::SimWorld;
+using core::SocketAddress;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// How long everything may take to end once the faults have: the longest pauses of parties, a dead peer's half minute, a
+// flush, all one after another.
+constexpr Duration kSettleLimit = std::chrono::minutes(5);
+// Stopping: kDrainLimit, twice kCloseLimit, and what a far peer takes.
+constexpr Duration kStopLimit = seconds(60);
+// After the faults a stream must come through; each may be given to a channel that is dead and not known to be.
+constexpr uint32_t kProbes = 8;
+constexpr uint64_t kProbeBytes = 5000;
+
+struct Scenario {
+  core::SimOptions world;
+  TunnelPlan tunnel;
+  SimLink far;   // client to server
+  SimLink near;  // server to targets
+  uint32_t streams = 0;
+  uint64_t total_bytes = 0;
+  Duration window{};
+  Duration fault_every{};
+  uint32_t call_fails = 0;
+};
+
+// Of every order of magnitude between them.
+uint64_t LogBetween(core::SimRandom& random, uint64_t low, uint64_t high) {
+  uint64_t limit = low;
+  while (limit < high && random.Below(4) != 0) limit *= 2;
+  return std::min(high, random.Between(low, std::max(low, limit)));
+}
+
+Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
+  Scenario scenario;
+  scenario.world.seed = random.Next();
+  scenario.world.stream_buffer_bytes = LogBetween(random, 8 * 1024, size_t{2560} * 1024);
+  scenario.world.receive_buffers = 4U << random.Below(4);
+  scenario.world.receive_buffer_bytes = size_t{2048} << random.Below(6);
+  scenario.world.turn_cost = std::chrono::microseconds(random.Between(1, 50));
+  if (random.Below(8) != 0) {
+    scenario.world.chaos = {.short_receive = static_cast<uint32_t>(random.Below(400'000)),
+                            .short_send = static_cast<uint32_t>(random.Below(400'000)),
+                            .split_arrival = static_cast<uint32_t>(random.Below(400'000)),
+                            .late_completion = static_cast<uint32_t>(random.Below(100'000)),
+                            .late_cancel = static_cast<uint32_t>(random.Below(1'000'000)),
+                            .reorder = true};
+  }
+  scenario.far.latency = std::chrono::microseconds(LogBetween(random, 50, 150'000));
+  scenario.far.jitter = scenario.far.latency * static_cast<int64_t>(random.Below(4)) / 10;
+  scenario.far.bytes_per_second = random.Below(3) == 0 ? LogBetween(random, 200'000, 20'000'000) : 0;
+  scenario.near.latency = std::chrono::microseconds(LogBetween(random, 1, 20'000));
+  scenario.tunnel.client_cores = random.Below(4) == 0 ? 2 : 1;
+  scenario.tunnel.server_cores = random.Below(4) == 0 ? 2 : 1;
+  scenario.tunnel.channels = static_cast<unsigned>(random.Between(1, 4));
+  scenario.tunnel.protocol = options.protocol;
+  scenario.streams = static_cast<uint32_t>(LogBetween(random, 2, 40));
+  scenario.window = milliseconds(LogBetween(random, 200, 20'000));
+  // What the slower of bandwidth and window lets through in a few seconds, and what a test has time for.
+  const double round_trip = std::chrono::duration<double>(2 * scenario.far.latency + scenario.far.jitter).count();
+  double rate = static_cast<double>(scenario.world.stream_buffer_bytes) / std::max(round_trip, 0.001);
+  if (scenario.far.bytes_per_second != 0) rate = std::min(rate, static_cast<double>(scenario.far.bytes_per_second));
+  const uint64_t most = random.Below(40) == 0 ? 12'000'000 : 1'500'000;
+  scenario.total_bytes = std::min(most, static_cast<uint64_t>(rate * 4));
+  scenario.fault_every = milliseconds(LogBetween(random, 10, 1000));
+  scenario.call_fails = static_cast<uint32_t>(random.Below(3) == 0 ? 0 : LogBetween(random, 100, 20'000));
+  return scenario;
+}
+
+std::string DescribeScenario(const Scenario& scenario, bool faults) {
+  std::string text = fmt::format(
+      "{}+{} cores, {} channels, {} streams, about {} bytes within {} ms\n"
+      "link {} us +{} us, {} B/s; to targets {} us; socket buffers {}, {} receive buffers of {}\n",
+      scenario.tunnel.client_cores, scenario.tunnel.server_cores, scenario.tunnel.channels, scenario.streams,
+      scenario.total_bytes, core::ToMilliseconds(scenario.window), scenario.far.latency.count() / 1000,
+      scenario.far.jitter.count() / 1000, scenario.far.bytes_per_second, scenario.near.latency.count() / 1000,
+      scenario.world.stream_buffer_bytes, scenario.world.receive_buffers, scenario.world.receive_buffer_bytes);
+  if (faults) {
+    text += fmt::format("a fault every {} ms, {} of a million calls fail\n", core::ToMilliseconds(scenario.fault_every),
+                        scenario.call_fails);
+  }
+  return text;
+}
+
+class Run;
+const Run* current_run = nullptr;
+
+class Run {
+ public:
+  explicit Run(const SeedOptions& options)
+      : options_(options), random_(options.seed), scenario_(DrawScenario(random_, options)), world_(scenario_.world) {
+    places_.applications = world_.network().AddHost({*SocketAddress::Parse("198.51.100.9", 0)});
+    places_.client = world_.network().AddHost({*SocketAddress::Parse(kClientIp, 0)});
+    places_.server = world_.network().AddHost({*SocketAddress::Parse(kServerIp, 0)});
+    places_.targets = world_.network().AddHost({*SocketAddress::Parse(kTargetIp, 0)});
+    world_.network().SetLink(places_.client, places_.server, scenario_.far);
+    world_.network().SetLink(places_.server, places_.targets, scenario_.near);
+    plans_ = DrawStreams(random_, TraitsOf(options.protocol), scenario_.streams,
+                         std::max<uint64_t>(scenario_.total_bytes, scenario_.streams), scenario_.window);
+    for (uint32_t i = 0; i < kProbes; ++i) {
+      StreamPlan probe{.number = scenario_.streams + i, .socks = i % 2 == 0};
+      probe.application = {.send_bytes = kProbeBytes, .piece_bytes = 1000};
+      probe.target = {.send_bytes = kProbeBytes, .keeps_step = true, .piece_bytes = 1000};
+      plans_.push_back(probe);
+    }
+    ends_.resize(plans_.size());
+    outside_ = world_.MakeReactor(places_.applications, 0);
+    target_reactor_ = world_.MakeReactor(places_.targets, 0);
+    application_scope_ = std::make_unique<core::Scope>(*outside_);
+    const auto all = static_cast<uint32_t>(plans_.size());
+    tunnel_ = std::make_unique<Tunnel>(world_, places_.client, places_.server, scenario_.tunnel, all);
+    saboteur_ = std::make_unique<Saboteur>(world_, places_, tunnel_->reactors(), random_.Next());
+    current_run = this;
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run() { current_run = nullptr; }
+
+  // False when something would not end: what is left cannot be taken down then.
+  bool Live();
+  SeedResult Result();
+  [[nodiscard]] std::string Text() const {
+    return fmt::format("seed {}\n{}{}", options_.seed, DescribeScenario(scenario_, options_.faults),
+                       world_.trace().Text(world_.start()));
+  }
+
+ private:
+  // Both ends of a stream.
+  struct Ends {
+    bool dialled = false;
+    bool dial_over = false;  // and the application is there, or is not
+    std::string dial_failure;
+    std::unique_ptr<Party> application;
+    std::unique_ptr<Party> target;
+    int targets = 0;
+    [[nodiscard]] bool over() const {
+      return dialled && dial_over && (application == nullptr || application->record().over) &&
+             (target == nullptr || target->record().over);
+    }
+  };
+
+  void ListenForTargets();
+  void Dial(uint32_t number);
+  static core::Task<void> DialAndBegin(Run* run, uint32_t number);
+  SimWorld::Ended RunUntil(const std::function<bool()>& done, Duration limit);
+  void RunProbes();
+  void Violate(std::string what) { result_.violations.push_back(std::move(what)); }
+  void CheckMemory();
+  [[nodiscard]] StreamOutcome OutcomeOf(uint32_t number) const;
+  void CheckStreams();
+
+  const SeedOptions options_;
+  core::SimRandom random_;
+  const Scenario scenario_;
+  SimWorld world_;
+  Places places_;
+  std::vector<StreamPlan> plans_;
+  std::vector<Ends> ends_;
+  std::unique_ptr<core::Reactor> outside_;  // the applications'
+  std::unique_ptr<core::Reactor> target_reactor_;
+  std::unique_ptr<core::Scope> application_scope_;
+  std::vector<core::Listener> target_listeners_;
+  std::unique_ptr<Tunnel> tunnel_;
+  std::unique_ptr<Saboteur> saboteur_;
+  SeedResult result_;
+  bool over_budget_ = false;
+};
+
+SimWorld::Ended Run::RunUntil(const std::function<bool()>& done, Duration limit) {
+  return world_.Run(
+      [&] {
+        CheckMemory();
+        return done();
+      },
+      world_.now() + limit);
+}
+
+void Run::CheckMemory() {
+  for (core::Reactor* reactor : tunnel_->reactors()) {
+    const size_t bytes = reactor->buffers().bytes_in_use();
+    result_.most_memory = std::max(result_.most_memory, bytes);
+    if (bytes > tunnel_->MemoryBudget() && !std::exchange(over_budget_, true)) {
+      Violate(fmt::format("a core holds {} bytes of buffers, more than its {}", bytes, tunnel_->MemoryBudget()));
+    }
+  }
+}
+
+void Run::ListenForTargets() {
+  for (const StreamPlan& plan : plans_) {
+    const auto port = static_cast<uint16_t>(kFirstTargetPort + plan.number);
+    auto listener = core::Listener::Open(*target_reactor_, *SocketAddress::Parse(kTargetIp, port), false,
+                                         [this, &plan](core::StreamSocket socket, const SocketAddress&) {
+                                           Ends& ends = ends_[plan.number];
+                                           if (++ends.targets == 1) {
+                                             ends.target = std::make_unique<Party>(*target_reactor_, std::move(socket),
+                                                                                   plan, false, std::nullopt);
+                                           }
+                                         });
+    TUNNEL_CHECK(listener.ok());
+    target_listeners_.push_back(*std::move(listener));
+  }
+}
+
+core::Task<void> Run::DialAndBegin(Run* run, uint32_t number) {
+  const StreamPlan& plan = run->plans_[number];
+  const auto port = plan.socks ? kSocksPort : static_cast<uint16_t>(kFirstForwardPort + number);
+  auto socket = co_await core::Connect(*run->outside_, *SocketAddress::Parse(kClientIp, port));
+  Ends& ends = run->ends_[number];
+  ends.dial_over = true;
+  if (!socket.ok()) {
+    ends.dial_failure = MessageOf(socket.status());
+    co_return;
+  }
+  std::optional<proto::Target> request;
+  if (plan.socks) {
+    request.emplace();
+    request->host = plan.by_name ? kTargetName : kTargetIp;
+    request->port = static_cast<uint16_t>(kFirstTargetPort + number);
+  }
+  ends.application = std::make_unique<Party>(*run->outside_, *std::move(socket), plan, true, std::move(request));
+}
+
+void Run::Dial(uint32_t number) {
+  ends_[number].dialled = true;
+  application_scope_->Spawn(DialAndBegin(this, number));
+  outside_->Wake();
+}
+
+StreamOutcome Run::OutcomeOf(uint32_t number) const {
+  const Ends& ends = ends_[number];
+  StreamOutcome outcome{.plan = plans_[number], .times_connected = ends.targets};
+  const core::SimNetwork& network = world_.network();
+  const auto hit = [&](const PartyRecord& record) { return network.WasHit(record.local, record.peer); };
+  if (ends.application != nullptr) {
+    outcome.application = ends.application->record();
+    outcome.application_hit = hit(outcome.application);
+  }
+  if (ends.target != nullptr) {
+    outcome.target = ends.target->record();
+    outcome.target_hit = hit(outcome.target);
+  }
+  return outcome;
+}
+
+void Run::CheckStreams() {
+  const RunTraits traits{.carrier = TraitsOf(options_.protocol), .faults = world_.faults().total() > 0};
+  for (uint32_t number = 0; number < plans_.size(); ++number) {
+    const Ends& ends = ends_[number];
+    if (!ends.dialled) continue;
+    const StreamOutcome outcome = OutcomeOf(number);
+    if (!ends.over()) {
+      Violate(fmt::format("{}: still waits long after the faults; application: {}{}; target: {}",
+                          Describe(outcome.plan), ends.dial_over ? "" : "still dialling, ",
+                          outcome.application.Describe(), outcome.target.Describe()));
+    }
+    for (std::string& wrong : CheckStream(outcome, traits)) Violate(std::move(wrong));
+    result_.bytes += outcome.application.received + outcome.target.received;
+    if (outcome.whole()) ++result_.streams_whole;
+    ++result_.streams;
+  }
+}
+
+void Run::RunProbes() {
+  for (uint32_t i = 0; i < kProbes; ++i) {
+    const uint32_t number = scenario_.streams + i;
+    Dial(number);
+    if (RunUntil([&] { return ends_[number].over(); }, kSettleLimit) != SimWorld::Ended::kDone) return;
+    if (OutcomeOf(number).whole()) return;
+  }
+  Violate(fmt::format("{} streams in a row failed after the faults had ended, with {} channels up", kProbes,
+                      tunnel_->channels_up()));
+}
+
+bool Run::Live() {
+  ListenForTargets();
+  for (uint32_t number = 0; number < scenario_.streams; ++number) {
+    world_.After(plans_[number].start, [this, number] { Dial(number); });
+  }
+  if (options_.faults) saboteur_->Start(scenario_.fault_every, scenario_.call_fails);
+  if (options_.plant != Plant::kNone) saboteur_->StartPlanting(options_.plant, scenario_.window / 20);
+  const auto streams_over = [this] {
+    return std::all_of(ends_.begin(), ends_.begin() + scenario_.streams, [](const Ends& ends) { return ends.over(); });
+  };
+  SimWorld::Ended ended = RunUntil([] { return false; }, scenario_.window);
+  saboteur_->Stop();
+  if (ended != SimWorld::Ended::kSpins) ended = RunUntil(streams_over, kSettleLimit);
+  if (ended == SimWorld::Ended::kDone) RunProbes();
+  if (ended == SimWorld::Ended::kSpins) Violate("a reactor turns and turns and has nothing to do");
+  CheckStreams();
+
+  for (Ends& ends : ends_) {
+    if (ends.application != nullptr) ends.application->Drop();
+    if (ends.target != nullptr) ends.target->Drop();
+  }
+  tunnel_->Stop();
+  if (RunUntil([this] { return tunnel_->stopped() && application_scope_->empty(); }, kStopLimit) !=
+      SimWorld::Ended::kDone) {
+    Violate("the program was told to stop and does not");
+    return false;
+  }
+  if (const std::string leaks = tunnel_->EndAndFindLeaks(); !leaks.empty()) Violate("leaked: " + leaks);
+  tunnel_.reset();
+  ends_.clear();
+  application_scope_.reset();
+  target_listeners_.clear();
+  outside_.reset();
+  target_reactor_.reset();
+  if (const size_t open = world_.network().open_sockets(); open != 0) {
+    Violate(fmt::format("leaked: {} sockets are still open", open));
+  }
+  return true;
+}
+
+SeedResult Run::Result() {
+  result_.scenario = DescribeScenario(scenario_, options_.faults);
+  for (const StreamPlan& plan : plans_) {
+    if (plan.number < scenario_.streams) result_.scenario += "  " + Describe(plan) + "\n";
+  }
+  result_.faults = world_.faults();
+  result_.hash = world_.trace().hash();
+  result_.events = world_.trace().events();
+  result_.virtual_ms = core::ToMilliseconds(world_.now() - world_.start());
+  if (!result_.violations.empty()) result_.trace = world_.trace().Text(world_.start());
+  return std::move(result_);
+}
+
+}  // namespace
+
+SeedResult RunSeed(const SeedOptions& options) {
+  auto run = std::make_unique<Run>(options);
+  const bool ended = run->Live();
+  SeedResult result = run->Result();
+  if (!ended) {
+    // Half a program cannot be destroyed; it is kept, for the verdict is in.
+    static std::vector<Run*> stuck;
+    stuck.push_back(run.release());
+    current_run = nullptr;
+  }
+  return result;
+}
+
+std::string CurrentRun() { return current_run == nullptr ? std::string() : current_run->Text(); }
+
+}  // namespace tunnel::simulation
