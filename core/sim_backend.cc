@@ -313,20 +313,29 @@ void SimBackend::Deliver(Made& made) {
   operation.on_complete(operation, made.completion);
 }
 
-void SimBackend::DeliverAtOnce(std::vector<Operation*>& operations) {
+void SimBackend::DeliverAtOnce(const std::vector<Operation*>& operations) {
+  // By descriptor: what one socket's operations found is told in the order in which they found it. A send that was told
+  // of a reset leaves an end of stream to the receive behind it, and nobody must hear of that first.
   std::vector<std::deque<Made>> made;
   for (Operation* operation : operations) {
-    std::deque<Made> own;
-    for (int i = 0; i < kCompletionsPerTurn; ++i) {
+    const auto same = std::find_if(made.begin(), made.end(), [&](const std::deque<Made>& other) {
+      return other.front().operation->descriptor == operation->descriptor;
+    });
+    std::deque<Made> fresh;
+    std::deque<Made>& own = same == made.end() ? fresh : *same;
+    bool more = true;
+    for (int i = 0; i < kCompletionsPerTurn && more; ++i) {
       Made next;
-      if (MakeCompletion(*operation, next) == Step::kNothing) break;
-      own.push_back(std::move(next));
-      if (!own.back().completion.more) break;
+      if (MakeCompletion(*operation, next) == Step::kNothing) {
+        more = false;
+      } else {
+        more = next.completion.more;
+        own.push_back(std::move(next));
+      }
     }
-    if (own.size() == kCompletionsPerTurn && own.back().completion.more) MakeReady(operation);
-    if (!own.empty()) made.push_back(std::move(own));
+    if (more) MakeReady(operation);
+    if (!fresh.empty()) made.push_back(std::move(fresh));
   }
-  // Each operation's own in their order, those of different ones mixed.
   while (!made.empty()) {
     const size_t which = world_.chaos().reorder ? order_.Below(made.size()) : 0;
     Made next = std::move(made[which].front());

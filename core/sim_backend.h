@@ -86,7 +86,7 @@ class SimBackend final : public Backend, SimWatcher {
   // The errno with which a call on an established connection is to fail, having done to it what that means.
   [[nodiscard]] int FailOnConnection(SimFault call, int descriptor);
   void Deliver(Made& made);
-  void DeliverAtOnce(std::vector<Operation*>& operations);
+  void DeliverAtOnce(const std::vector<Operation*>& operations);
   void DeliverOneByOne(const std::vector<Operation*>& operations);
   // Lets it wait until buffers are back.
   Step Starve(Operation& operation, IntrusiveList<Operation, BackendList>& starved);

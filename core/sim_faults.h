@@ -69,7 +69,7 @@ struct SimChaos {
   uint32_t split_arrival = 0;    // what was sent at once arrives in two pieces
   uint32_t late_completion = 0;  // what is ready is told in the turn after the next
   uint32_t late_cancel = 0;      // what had arrived is still delivered to a cancelled operation
-  bool reorder = false;          // completions of different operations come in any order
+  bool reorder = false;          // completions of different sockets come in any order
   // --- faults ---
   uint32_t call_fails = 0;  // of the calls on hosts that SimNetwork::SetFaulty() names
 };

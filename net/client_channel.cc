@@ -37,9 +37,9 @@ core::Task<void> ClientChannel::Keep() {
     if (dialled.ok()) {
       const core::TimePoint up_since = context_.reactor.now();
       const absl::Status waited = co_await down_.Wait();
+      if (!waited.ok()) break;
       carrier_.reset();
       socket_.reset();
-      if (!waited.ok()) break;
       if (context_.reactor.now() - up_since >= kChannelHolds) back_off = kBackOffMin;
     }
     // Full jitter, so that clients that lost a server together do not come back together.
@@ -52,6 +52,11 @@ core::Task<void> ClientChannel::Keep() {
     core::Sleep pause(delay);
     const absl::Status slept = co_await pause;
     if (!slept.ok()) break;
+  }
+  // Cancelled while it was up, it goes without a word.
+  if (carrier_ != nullptr && carrier_->up()) {
+    context_.reactor.counters().channels_up.Add(-1);
+    context_.reactor.counters().channels_lost.Add();
   }
   carrier_.reset();
   socket_.reset();

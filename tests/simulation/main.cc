@@ -120,14 +120,14 @@ void OnCrash(int number) {
   raise(number);
 }
 
-void PrintFailure(const SeedOptions& options, const SeedResult& result) {
+void PrintFailure(const SeedOptions& options, const SeedResult& result, bool whole_trace) {
   fmt::print("\nseed {} VIOLATES:\n", options.seed);
   for (const std::string& violation : result.violations) fmt::print("  - {}\n", violation);
   fmt::print("its scenario:\n{}faults: {}\nthe end of its history:\n", result.scenario, result.faults.Describe());
-  // The last lines; all that were kept with --seed.
+  // The last lines; all that were kept with --trace.
   std::string_view trace = result.trace;
   constexpr size_t kMostBytes = 4000;
-  if (trace.size() > kMostBytes) trace = trace.substr(trace.find('\n', trace.size() - kMostBytes) + 1);
+  if (trace.size() > kMostBytes && !whole_trace) trace = trace.substr(trace.find('\n', trace.size() - kMostBytes) + 1);
   fmt::print("{}replay: {}\n\n", trace, ReplayOf(options.seed, options));
 }
 
@@ -144,7 +144,7 @@ int RunAll(const Arguments& arguments) {
   int64_t virtual_ms = 0;
   for (uint64_t i = 0; i < arguments.count; ++i) {
     if (arguments.seconds.has_value() && elapsed() > *arguments.seconds) break;
-    SeedOptions options{.seed = arguments.first + i, .plant = arguments.plant};
+    SeedOptions options{.seed = arguments.first + i, .plant = arguments.plant, .want_trace = arguments.trace};
     options.faults = arguments.faults == "on" || (arguments.faults == "mixed" && options.seed % 10 != 0);
     // A planted bug must be found without the help of others.
     if (arguments.plant != Plant::kNone) options.faults = false;
@@ -165,14 +165,14 @@ int RunAll(const Arguments& arguments) {
     virtual_ms += result.virtual_ms;
     if (!result.violations.empty()) {
       ++violating;
-      PrintFailure(options, result);
+      PrintFailure(options, result, arguments.trace);
     }
     if (arguments.single) {
       if (result.violations.empty()) fmt::print("{}", result.scenario);
       fmt::print("hash {:016x}, {} events, {} virtual ms, {} of {} streams whole, {} bytes, at most {} bytes held\n",
                  result.hash, result.events, result.virtual_ms, result.streams_whole, result.streams, result.bytes,
                  result.most_memory);
-      if (arguments.trace) fmt::print("{}", result.trace);
+      if (arguments.trace && result.violations.empty()) fmt::print("{}", result.trace);
     }
     if (arguments.plant != Plant::kNone && violating > 0) break;
     // Enough to see what is wrong.

@@ -126,7 +126,11 @@ void Party::OnReceive(Slice data) {
 
 void Party::OnReceiveEnd() {
   record_.ended = true;
-  Progress();
+  if (request_.has_value()) {
+    Leave(false);  // no answer at all
+  } else {
+    Progress();
+  }
 }
 
 void Party::OnSocketError(IoError error) {

@@ -26,6 +26,8 @@ using std::chrono::seconds;
 constexpr Duration kSettleLimit = std::chrono::minutes(5);
 // Stopping: kDrainLimit, twice kCloseLimit, and what a far peer takes.
 constexpr Duration kStopLimit = seconds(60);
+// Longer than anything is on its way.
+constexpr Duration kStillQuiet = seconds(1);
 // After the faults a stream must come through; each may be given to a channel that is dead and not known to be.
 constexpr uint32_t kProbes = 8;
 constexpr uint64_t kProbeBytes = 5000;
@@ -157,6 +159,10 @@ class Run {
     }
   };
 
+  // Every stream that began is over, and the program has nothing more to do with any.
+  [[nodiscard]] bool Quiet() const;
+  // Until that is so and stays so.
+  SimWorld::Ended Settle();
   void ListenForTargets();
   void Dial(uint32_t number);
   static core::Task<void> DialAndBegin(Run* run, uint32_t number);
@@ -200,6 +206,28 @@ void Run::CheckMemory() {
     if (bytes > tunnel_->MemoryBudget() && !std::exchange(over_budget_, true)) {
       Violate(fmt::format("a core holds {} bytes of buffers, more than its {}", bytes, tunnel_->MemoryBudget()));
     }
+  }
+}
+
+bool Run::Quiet() const {
+  for (const Ends& ends : ends_) {
+    if (ends.dialled && !ends.over()) return false;
+  }
+  return std::all_of(tunnel_->reactors().begin(), tunnel_->reactors().end(), [](core::Reactor* reactor) {
+    const core::Counters& counters = reactor->counters();
+    return counters.streams_open.Get() == 0 && counters.connects_in_progress.Get() == 0;
+  });
+}
+
+SimWorld::Ended Run::Settle() {
+  const core::TimePoint limit = world_.now() + kSettleLimit;
+  for (;;) {
+    const SimWorld::Ended ended = RunUntil([this] { return Quiet(); }, limit - world_.now());
+    if (ended != SimWorld::Ended::kDone) return ended;
+    // What is on its way to a target is nobody's stream yet.
+    bool woke = false;
+    const SimWorld::Ended after = RunUntil([&] { return woke = woke || !Quiet(); }, kStillQuiet);
+    if (!woke) return after == SimWorld::Ended::kSpins ? after : SimWorld::Ended::kDone;
   }
 }
 
@@ -282,7 +310,7 @@ void Run::RunProbes() {
   for (uint32_t i = 0; i < kProbes; ++i) {
     const uint32_t number = scenario_.streams + i;
     Dial(number);
-    if (RunUntil([&] { return ends_[number].over(); }, kSettleLimit) != SimWorld::Ended::kDone) return;
+    if (Settle() != SimWorld::Ended::kDone) return;
     if (OutcomeOf(number).whole()) return;
   }
   Violate(fmt::format("{} streams in a row failed after the faults had ended, with {} channels up", kProbes,
@@ -296,14 +324,12 @@ bool Run::Live() {
   }
   if (options_.faults) saboteur_->Start(scenario_.fault_every, scenario_.call_fails);
   if (options_.plant != Plant::kNone) saboteur_->StartPlanting(options_.plant, scenario_.window / 20);
-  const auto streams_over = [this] {
-    return std::all_of(ends_.begin(), ends_.begin() + scenario_.streams, [](const Ends& ends) { return ends.over(); });
-  };
   SimWorld::Ended ended = RunUntil([] { return false; }, scenario_.window);
   saboteur_->Stop();
-  if (ended != SimWorld::Ended::kSpins) ended = RunUntil(streams_over, kSettleLimit);
+  if (ended != SimWorld::Ended::kSpins) ended = Settle();
   if (ended == SimWorld::Ended::kDone) RunProbes();
   if (ended == SimWorld::Ended::kSpins) Violate("a reactor turns and turns and has nothing to do");
+  if (ended == SimWorld::Ended::kLimit) Violate("streams go on long after the faults have ended");
   CheckStreams();
 
   for (Ends& ends : ends_) {
@@ -338,7 +364,7 @@ SeedResult Run::Result() {
   result_.hash = world_.trace().hash();
   result_.events = world_.trace().events();
   result_.virtual_ms = core::ToMilliseconds(world_.now() - world_.start());
-  if (!result_.violations.empty()) result_.trace = world_.trace().Text(world_.start());
+  if (!result_.violations.empty() || options_.want_trace) result_.trace = world_.trace().Text(world_.start());
   return std::move(result_);
 }
 

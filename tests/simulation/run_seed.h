@@ -16,6 +16,7 @@ struct SeedOptions {
   bool faults = true;
   Plant plant = Plant::kNone;
   net::Protocol protocol = net::Protocol::kLegacy;
+  bool want_trace = false;  // though all is well
 };
 
 struct SeedResult {
