@@ -7,7 +7,6 @@ namespace tunnel::net {
 namespace {
 
 using core::IoError;
-using proto::Socks4Reply;
 using proto::Socks5Reply;
 
 ProxyReply Reply(Socks5Reply socks5, int http_status, std::string_view words) {

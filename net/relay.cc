@@ -64,7 +64,7 @@ class RelaySet::Relay : public core::ListLink<RelaySet> {
 
 RelaySet::~RelaySet() {
   emptied_ = nullptr;
-  while (!relays_.empty()) Ended(relays_.front());
+  while (!relays_.empty()) Ended(relays_.PopFront());
 }
 
 void RelaySet::Start(std::unique_ptr<ByteStream> tunnel, std::unique_ptr<ByteStream> outside, bool outside_ended) {

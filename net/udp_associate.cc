@@ -156,7 +156,7 @@ void UdpAssociateSet::Ended(Relay& relay) {
 }
 
 void UdpAssociateSet::CloseAll() {
-  while (!relays_.empty()) Ended(relays_.front());
+  while (!relays_.empty()) Ended(relays_.PopFront());
 }
 
 }  // namespace tunnel::net

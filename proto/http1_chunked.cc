@@ -3,18 +3,10 @@
 #include <algorithm>
 
 #include "proto/codec_limits.h"
+#include "proto/hex.h"
 #include "proto/http1_grammar.h"
 
 namespace tunnel::proto {
-namespace {
-
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = AsciiLower(c);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-}  // namespace
 
 ChunkedDecoder::Step ChunkedDecoder::Next(std::string_view input) {
   size_t at = 0;

@@ -1,5 +1,5 @@
-// The message under way of a decoder that reads messages of a few hundred bytes off a connection, whose lengths show
-// as they arrive, and must take not one byte more: what follows the last message belongs to somebody else.
+// The message under way of a decoder that reads messages of a few hundred bytes, whose lengths show as they arrive, and
+// must take not one byte more: what follows belongs to somebody else, or is payload that is passed on where it lies.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ class MessageGatherer {
   [[nodiscard]] bool Gather(size_t bytes) {
     TUNNEL_CHECK(bytes <= kCapacity);
     if (size_ >= bytes) return true;
-    const size_t taken = std::min(bytes - size_, input_.size() - consumed_);
+    const size_t taken = std::min(bytes - size_, available());
     std::copy_n(input_.begin() + static_cast<ptrdiff_t>(consumed_), taken,
                 message_.begin() + static_cast<ptrdiff_t>(size_));
     size_ += taken;
@@ -39,6 +39,16 @@ class MessageGatherer {
   }
   // The first `kCapacity` bytes of the message; those gathered are its own.
   [[nodiscard]] std::span<const uint8_t, kCapacity> message() const { return message_; }
+  // How many bytes of the message are gathered.
+  [[nodiscard]] size_t size() const { return size_; }
+  // Input that is not taken yet.
+  [[nodiscard]] size_t available() const { return input_.size() - consumed_; }
+  // Takes the next bytes of the input, at most `limit`, without gathering them.
+  [[nodiscard]] std::span<const uint8_t> Take(size_t limit) {
+    const auto taken = input_.subspan(consumed_, std::min(limit, available()));
+    consumed_ += taken.size();
+    return taken;
+  }
   // The next byte gathered is the first of another message.
   void StartMessage() { size_ = 0; }
 

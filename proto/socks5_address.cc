@@ -7,7 +7,7 @@
 namespace tunnel::proto {
 namespace {
 
-enum class AddressType : uint8_t { kV4 = 1, kName = 3, kV6 = 4 };
+enum class AddressType : uint8_t { kV4 = 1, kName = kSocks5NameAddress, kV6 = 4 };
 
 constexpr size_t kPortBytes = 2;
 

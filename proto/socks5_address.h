@@ -16,6 +16,9 @@ inline constexpr size_t kSocks5AddressAt = 3;
 // The first bytes of an address that tell its length: ATYP, and the length of a name.
 inline constexpr size_t kSocks5AddressStartBytes = 2;
 
+// The ATYP of a name.
+inline constexpr uint8_t kSocks5NameAddress = 3;
+
 // How long the whole address is that begins with these bytes; 0 when its type is unknown.
 [[nodiscard]] size_t Socks5AddressBytes(std::span<const uint8_t, kSocks5AddressStartBytes> start);
 

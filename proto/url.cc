@@ -3,17 +3,11 @@
 #include <algorithm>
 
 #include "core/status.h"
+#include "proto/hex.h"
 #include "proto/host_port.h"
 
 namespace tunnel::proto {
 namespace {
-
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 std::optional<std::string> PercentDecode(std::string_view text) {
   std::string decoded;

@@ -2,12 +2,19 @@
 
 import asyncio
 import os
+import shutil
 import struct
+
+import pytest
 
 from loop_thread import LoopThread
 from peers import listens
 from procs import free_port
 from waiting import wait_until
+
+# Debian 13 has no dante.
+needs_dante = pytest.mark.skipif(shutil.which("danted") is None, reason="dante-server is not installed")
+DANTED = pytest.param("danted", marks=needs_dante)
 
 
 def start_danted(lab, blocked_port=None):

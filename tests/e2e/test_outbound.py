@@ -7,11 +7,11 @@ import pytest
 import apps
 from origins import banner, echo
 from procs import free_port
-from socks_proxies import SocksProxy, start_danted, start_microsocks
+from socks_proxies import DANTED, SocksProxy, needs_dante, start_danted, start_microsocks
 from test_transfer import fetch_and_put
 from waiting import SLOWNESS, wait_until
 
-PROXIES = ["danted", "microsocks", "microsocks with password"]
+PROXIES = [DANTED, "microsocks", "microsocks with password"]
 
 
 def start_proxy(lab, name):
@@ -171,6 +171,7 @@ def test_wrong_password(lab):
     assert "n0t-1t" not in server.log()
 
 
+@needs_dante
 def test_blocked_by_the_rules_of_dante(lab):
     origin = lab.origin(echo)
     blocked = lab.origin(echo)

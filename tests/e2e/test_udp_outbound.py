@@ -7,7 +7,7 @@ import udp
 import ws
 from conftest import TOKEN
 from origins import echo as tcp_echo
-from socks_proxies import SocksProxy, start_danted, start_microsocks
+from socks_proxies import DANTED, SocksProxy, start_danted, start_microsocks
 from waiting import wait_until
 
 
@@ -23,7 +23,7 @@ def start_proxy(lab, name):
     return f"socks5://us%40er:p%3Aass@127.0.0.1:{inner.port}"
 
 
-@pytest.mark.parametrize("name", ["danted", "our own"])
+@pytest.mark.parametrize("name", [DANTED, "our own"])
 def test_many_targets(lab, name):
     """500 datagrams in bursts to 10 targets, each answered by the right one; a name that the proxy resolves."""
     echo = lab.keep(udp.Echo(10))

@@ -16,6 +16,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode, RsvBits
 import echo
 import ws
 from conftest import TOKEN
+from peers import listens
 from pki import HIDDEN
 from procs import free_port
 from waiting import SLOWNESS, wait_until
@@ -27,7 +28,7 @@ def lws_server(lab, tls):
     port = free_port()
     identity = ["--ssl", "-C", lab.pki.cert, "-K", lab.pki.key] if tls else []
     process = lab.start("libwebsockets-server", "libwebsockets-test-server", f"--port={port}", "-d", "15", *identity)
-    process.wait_log("CREATED -> OPERATIONAL")
+    wait_until(lambda: listens(port), what="libwebsockets-test-server to listen")
     return process, f"wss://{HIDDEN}:{port}/" if tls else f"ws://127.0.0.1:{port}/"
 
 

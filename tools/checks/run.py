@@ -152,7 +152,7 @@ def fuzz_one(program, seconds):
 
 
 def fuzz(log):
-    programs = sorted(path for path in (ROOT / "build" / "fuzz" / "tests" / "fuzz").glob("*_fuzz")
+    programs = sorted(path for path in (ROOT / "build" / "asan" / "tests" / "fuzz").glob("*_fuzz")
                       if os.access(path, os.X_OK) and path.is_file())
     sources = sorted((ROOT / "tests" / "fuzz").glob("*_fuzz.cc"))
     count = Count(note=f"{len(programs)} targets, {FUZZ_SECONDS} s each")
@@ -214,8 +214,8 @@ def steps(quick):
         ("e2e-release", end_to_end("release")),
         ("build-gcc", build("gcc")), ("unit-gcc", unit("gcc")),
         ("build-asan", build("asan")), ("unit-asan", unit("asan")), ("e2e-asan", end_to_end("asan", "sanitizers")),
+        ("fuzz", fuzz),
         ("build-tsan", build("tsan")), ("unit-tsan", unit("tsan")), ("e2e-tsan", end_to_end("tsan", "sanitizers")),
-        ("build-fuzz", build("fuzz")), ("fuzz", fuzz),
         ("tidy", script("tools/checks/tidy.py", "--jobs", str(JOBS))),
     ]
 

@@ -251,9 +251,9 @@ TEST_P(SocketCloseTest, AfterSendEndsAtItsLimit) {
   for (int i = 0; i < 256; ++i) stuck.Send(reactor().buffers().Allocate(BufferPool::kMaxBlockBytes));
   StreamSocket waiting(reactor(), fourth);
   waiting.Send(Bytes("bye"));
+  const TimePoint start = reactor().now();
   stuck.CloseAfterSend(milliseconds(30));
   waiting.CloseAfterSend(milliseconds(30));
-  const TimePoint start = reactor().backend().Now();
   ASSERT_TRUE(RunUntil([&] { return reactor().counters().sockets_open.Get() == 0; }));
   EXPECT_GE(reactor().backend().Now() - start, milliseconds(25));
 }
