@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <numeric>
 
@@ -52,6 +53,24 @@ std::span<const int> SimErrnosOf(SimFault call) {
     default:
       return {};
   }
+}
+
+const char* ToString(SimFault fault) { return kSimFaultNames[static_cast<size_t>(fault)]; }
+
+std::optional<SimFaultSet> ParseSimFaults(std::string_view list) {
+  SimFaultSet set;
+  while (!list.empty()) {
+    const std::string_view name = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(list.size(), name.size() + 1));
+    bool known = false;
+    for (size_t i = 0; i < kSimFaults; ++i) {
+      if (name != kSimFaultNames[i] && (name != "calls" || SimErrnosOf(static_cast<SimFault>(i)).empty())) continue;
+      set.set(i);
+      known = true;
+    }
+    if (!known) return std::nullopt;
+  }
+  return set;
 }
 
 bool SimErrnoKills(int error_number) { return error_number != ENOMEM && error_number != ENOBUFS; }

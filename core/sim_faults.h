@@ -2,9 +2,12 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "core/sim_random.h"
 
@@ -43,6 +46,11 @@ enum class SimFault : uint8_t {
 inline constexpr size_t kSimFaults = 0 TUNNEL_SIM_FAULTS(TUNNEL_SIM_COUNT);
 #undef TUNNEL_SIM_COUNT
 
+using SimFaultSet = std::bitset<kSimFaults>;
+[[nodiscard]] const char* ToString(SimFault fault);
+// Of a list like "cut,stall"; "calls" is every call. nullopt: there is no such fault.
+[[nodiscard]] std::optional<SimFaultSet> ParseSimFaults(std::string_view list);
+
 // The errno values that the kernel may give for a call; empty for what is no call.
 [[nodiscard]] std::span<const int> SimErrnosOf(SimFault call);
 // Whether a connection is dead after its receive or send failed with this, rather than the call alone.
@@ -71,7 +79,10 @@ struct SimChaos {
   uint32_t late_cancel = 0;      // what had arrived is still delivered to a cancelled operation
   bool reorder = false;          // completions of different sockets come in any order
   // --- faults ---
-  uint32_t call_fails = 0;  // of the calls on hosts that SimNetwork::SetFaulty() names
+  uint32_t call_fails = 0;  // of the calls on hosts that SimNetwork::SetFaulty() names, if they are among
+  SimFaultSet failing = SimFaultSet().set();
+  // That call, counted from 1 over all on such hosts, fails in any case; 0: none.
+  uint64_t fail_call = 0;
 };
 
 }  // namespace tunnel::core

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -120,6 +121,8 @@ class SimNetwork {
   // What is sent towards end `to` waits until Thaw().
   void Freeze(uint64_t connection, int to);
   void Thaw(uint64_t connection);
+  // Called with every connection that is begun, before its first packet; null: nobody.
+  void SetOnConnect(std::function<void(const ConnectionView&)> on_connect) { on_connect_ = std::move(on_connect); }
   // Everything to and from a host waits.
   void FreezeHost(SimHost host);
   void ThawHost(SimHost host);
@@ -198,6 +201,7 @@ class SimNetwork {
   uint64_t serials_ = 0;
   std::map<uint64_t, ConnectionPointer> connections_;
   std::set<std::pair<std::string, std::string>> hit_;
+  std::function<void(const ConnectionView&)> on_connect_;
 };
 
 }  // namespace tunnel::core

@@ -194,6 +194,9 @@ int SimNetwork::Connect(int descriptor, const SocketAddress& address) {
   socket.connection = connection;
   socket.side = 0;
   connections_.emplace(connection->serial, connection);
+  if (on_connect_) {
+    on_connect_({.serial = connection->serial, .hosts = {connection->ends[0].host, connection->ends[1].host}});
+  }
   // Who has no such host between him and it hears nothing.
   if (target.has_value()) Transmit(connection, 1, {.kind = Packet::Kind::kSyn, .bytes = {}});
   world_.After(kConnectGivesUp, [this, connection] {

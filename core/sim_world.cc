@@ -141,9 +141,10 @@ void SimWorld::LimitBuffers(const Reactor& reactor, std::optional<unsigned> buff
 }
 
 int SimWorld::DrawFailure(SimFault call, SimHost host) {
-  if (options_.chaos.call_fails == 0 || !network_->faulty(host) || !fault_random_.Chance(options_.chaos.call_fails)) {
-    return 0;
-  }
+  if (!network_->faulty(host)) return 0;
+  const SimChaos& chaos = options_.chaos;
+  const bool chosen = ++calls_ == chaos.fail_call;
+  if (!chosen && (!chaos.failing.test(static_cast<size_t>(call)) || !fault_random_.Chance(chaos.call_fails))) return 0;
   const std::span<const int> errnos = SimErrnosOf(call);
   const int error = errnos[fault_random_.Below(errnos.size())];
   Count(call);

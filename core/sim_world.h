@@ -94,6 +94,8 @@ class SimWorld {
   [[nodiscard]] SimRandom& random() { return random_; }
   // The errno with which this call of `host` is to fail, or 0.
   [[nodiscard]] int DrawFailure(SimFault call, SimHost host);
+  // How often it was asked that on such hosts.
+  [[nodiscard]] uint64_t calls() const { return calls_; }
 
  private:
   friend class SimBackend;
@@ -114,6 +116,7 @@ class SimWorld {
   SimRandom fault_random_;
   SimTrace trace_;
   SimFaultCounts faults_;
+  uint64_t calls_ = 0;
   TimePoint now_;
   bool running_ = false;
   std::vector<Event> events_;  // a heap

@@ -51,6 +51,19 @@ uint64_t LogBetween(core::SimRandom& random, uint64_t low, uint64_t high) {
   return std::min(high, random.Between(low, std::max(low, limit)));
 }
 
+// Two or three short streams of one channel, one core each, no distance to speak of.
+void MakeSmall(core::SimRandom& random, Scenario& scenario) {
+  scenario.world.stream_buffer_bytes = std::max<size_t>(scenario.world.stream_buffer_bytes, 64 * 1024);
+  scenario.far = {.latency = milliseconds(1)};
+  scenario.near = {.latency = milliseconds(1)};
+  scenario.tunnel.client_cores = 1;
+  scenario.tunnel.server_cores = 1;
+  scenario.tunnel.channels = 1;
+  scenario.streams = static_cast<uint32_t>(random.Between(2, 3));
+  scenario.total_bytes = 4000;
+  scenario.window = milliseconds(200);
+}
+
 Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
   Scenario scenario;
   scenario.world.seed = random.Next();
@@ -83,7 +96,13 @@ Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
   const uint64_t most = random.Below(40) == 0 ? 12'000'000 : 1'500'000;
   scenario.total_bytes = std::min(most, static_cast<uint64_t>(rate * 4));
   scenario.fault_every = milliseconds(LogBetween(random, 10, 1000));
-  scenario.call_fails = static_cast<uint32_t>(random.Below(3) == 0 ? 0 : LogBetween(random, 100, 20'000));
+  scenario.call_fails = static_cast<uint32_t>(random.Below(3) == 0 ? 0 : LogBetween(random, 100, 50'000));
+  scenario.fault_every =
+      std::max(Duration(std::chrono::microseconds(100)),
+               Duration(static_cast<int64_t>(static_cast<double>(scenario.fault_every.count()) / options.fault_rate)));
+  scenario.call_fails =
+      static_cast<uint32_t>(std::min(500'000.0, static_cast<double>(scenario.call_fails) * options.fault_rate));
+  if (options.small) MakeSmall(random, scenario);
   return scenario;
 }
 
@@ -140,7 +159,7 @@ class Run {
   bool Live();
   SeedResult Result();
   [[nodiscard]] std::string Text() const {
-    return fmt::format("seed {}\n{}{}", options_.seed, DescribeScenario(scenario_, options_.faults),
+    return fmt::format("seed {}\n{}{}", options_.seed, DescribeScenario(scenario_, DrawsFaults()),
                        world_.trace().Text(world_.start()));
   }
 
@@ -159,6 +178,9 @@ class Run {
     }
   };
 
+  [[nodiscard]] bool DrawsFaults() const {
+    return options_.faults.any() && options_.fail_call == 0 && !options_.channel_cut.has_value();
+  }
   // Every stream that began is over, and the program has nothing more to do with any.
   [[nodiscard]] bool Quiet() const;
   // Until that is so and stays so.
@@ -322,7 +344,13 @@ bool Run::Live() {
   for (uint32_t number = 0; number < scenario_.streams; ++number) {
     world_.After(plans_[number].start, [this, number] { Dial(number); });
   }
-  if (options_.faults) saboteur_->Start(scenario_.fault_every, scenario_.call_fails);
+  if (options_.fail_call != 0) {
+    saboteur_->FailCall(options_.fail_call);
+  } else if (options_.channel_cut.has_value()) {
+    saboteur_->CutFirstChannel(*options_.channel_cut);
+  } else if (DrawsFaults()) {
+    saboteur_->Start({.every = scenario_.fault_every, .call_fails = scenario_.call_fails, .kinds = options_.faults});
+  }
   if (options_.plant != Plant::kNone) saboteur_->StartPlanting(options_.plant, scenario_.window / 20);
   SimWorld::Ended ended = RunUntil([] { return false; }, scenario_.window);
   saboteur_->Stop();
@@ -356,7 +384,7 @@ bool Run::Live() {
 }
 
 SeedResult Run::Result() {
-  result_.scenario = DescribeScenario(scenario_, options_.faults);
+  result_.scenario = DescribeScenario(scenario_, DrawsFaults());
   for (const StreamPlan& plan : plans_) {
     if (plan.number < scenario_.streams) result_.scenario += "  " + Describe(plan) + "\n";
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,14 @@ namespace tunnel::simulation {
 
 struct SeedOptions {
   uint64_t seed = 1;
-  bool faults = true;
+  // None: no fault at all.
+  core::SimFaultSet faults = core::SimFaultSet().set();
+  // So many times as often as the seed says.
+  double fault_rate = 1;
+  // One fault at a chosen place instead of those, in a scenario small enough to try every place.
+  bool small = false;
+  uint64_t fail_call = 0;
+  std::optional<ChannelCut> channel_cut;
   Plant plant = Plant::kNone;
   net::Protocol protocol = net::Protocol::kLegacy;
   bool want_trace = false;  // though all is well

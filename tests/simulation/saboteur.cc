@@ -14,25 +14,52 @@ Duration Saboteur::Between(Duration low, Duration high) {
       static_cast<int64_t>(random_.Between(static_cast<uint64_t>(low.count()), static_cast<uint64_t>(high.count()))));
 }
 
-void Saboteur::Start(Duration every, uint32_t call_fails) {
+const std::array<Saboteur::Way, 8> Saboteur::kWays = {{
+    {SimFault::kCut, 6, &Saboteur::CutOne},
+    {SimFault::kCutAtByte, 6, &Saboteur::CutOneAtAByte},
+    {SimFault::kFreezeConnection, 6, &Saboteur::FreezeOne},
+    {SimFault::kFreezeHost, 2, &Saboteur::FreezeServer},
+    {SimFault::kNoDescriptors, 3, &Saboteur::TakeDescriptors},
+    {SimFault::kNoBuffers, 3, &Saboteur::TakeBuffers},
+    {SimFault::kStall, 4, &Saboteur::StallOne},
+    {SimFault::kClockJump, 1, &Saboteur::JumpAhead},
+}};
+
+void Saboteur::Start(const Sabotage& sabotage) {
   active_ = true;
-  every_ = every;
-  world_.chaos().call_fails = call_fails;
+  sabotage_ = sabotage;
+  world_.chaos().call_fails = sabotage.call_fails;
+  world_.chaos().failing = sabotage.kinds;
   world_.network().SetFaulty(places_.client, true);
   world_.network().SetFaulty(places_.server, true);
   Schedule();
 }
 
+void Saboteur::FailCall(uint64_t number) {
+  world_.chaos().fail_call = world_.calls() + number;
+  world_.network().SetFaulty(places_.client, true);
+  world_.network().SetFaulty(places_.server, true);
+}
+
+void Saboteur::CutFirstChannel(const ChannelCut& cut) {
+  world_.network().SetOnConnect([this, cut](const core::SimNetwork::ConnectionView& connection) {
+    if (connection.hosts[0] != places_.client || connection.hosts[1] != places_.server) return;
+    world_.network().CutAfter(connection.serial, cut.from, cut.bytes);
+    world_.network().SetOnConnect(nullptr);
+  });
+}
+
 void Saboteur::Stop() {
   active_ = false;
   world_.chaos().call_fails = 0;
+  world_.chaos().fail_call = 0;
   world_.network().ThawHost(places_.server);
   for (const SimHost host : {places_.client, places_.server}) world_.network().SetDescriptorsLeft(host, std::nullopt);
   for (const core::Reactor* reactor : reactors_) world_.LimitBuffers(*reactor, std::nullopt);
 }
 
 void Saboteur::Schedule() {
-  world_.After(Between(microseconds(1), 2 * every_), [this] {
+  world_.After(Between(microseconds(1), 2 * sabotage_.every), [this] {
     if (!active_) return;
     Act();
     Schedule();
@@ -90,54 +117,44 @@ void Saboteur::FreezeServer() {
   world_.After(Between(milliseconds(1), most), [this] { world_.network().ThawHost(places_.server); });
 }
 
-void Saboteur::Squeeze() {
-  const Duration time = Between(milliseconds(1), seconds(2));
-  if (random_.Below(2) == 0) {
-    const SimHost host = random_.Below(2) == 0 ? places_.client : places_.server;
-    world_.network().SetDescriptorsLeft(host, random_.Below(3));
-    world_.Count(SimFault::kNoDescriptors);
-    world_.After(time, [this, host] { world_.network().SetDescriptorsLeft(host, std::nullopt); });
-    return;
-  }
+void Saboteur::TakeDescriptors() {
+  const SimHost host = random_.Below(2) == 0 ? places_.client : places_.server;
+  world_.network().SetDescriptorsLeft(host, random_.Below(3));
+  world_.Count(SimFault::kNoDescriptors);
+  world_.After(Between(milliseconds(1), seconds(2)),
+               [this, host] { world_.network().SetDescriptorsLeft(host, std::nullopt); });
+}
+
+void Saboteur::TakeBuffers() {
   const core::Reactor& reactor = PickReactor();
   world_.LimitBuffers(reactor, static_cast<unsigned>(random_.Below(3)));
-  world_.After(time, [this, &reactor] {
+  world_.After(Between(milliseconds(1), seconds(2)), [this, &reactor] {
     if (active_) world_.LimitBuffers(reactor, std::nullopt);
   });
 }
 
+void Saboteur::StallOne() {
+  const Duration most = random_.Below(5) == 0 ? seconds(5) : milliseconds(100);
+  world_.Stall(PickReactor(), Between(microseconds(100), most));
+}
+
+void Saboteur::JumpAhead() {
+  // A day's worth of them would be over in no time.
+  if (random_.Below(4) == 0) world_.Jump(Between(milliseconds(100), seconds(60)));
+}
+
 void Saboteur::Act() {
-  switch (random_.Below(16)) {
-    case 0:
-    case 1:
-    case 2:
-      CutOne();
-      break;
-    case 3:
-    case 4:
-    case 5:
-      CutOneAtAByte();
-      break;
-    case 6:
-    case 7:
-    case 8:
-      FreezeOne();
-      break;
-    case 9:
-      FreezeServer();
-      break;
-    case 10:
-    case 11:
-    case 12:
-      Squeeze();
-      break;
-    case 13:
-    case 14:
-      world_.Stall(PickReactor(), Between(microseconds(100), random_.Below(5) == 0 ? seconds(5) : milliseconds(100)));
-      break;
-    case 15:
-      if (random_.Below(8) == 0) world_.Jump(Between(milliseconds(100), seconds(60)));
-      break;
+  uint64_t weights = 0;
+  for (const Way& way : kWays) weights += sabotage_.kinds.test(static_cast<size_t>(way.kind)) ? way.weight : 0;
+  if (weights == 0) return;
+  uint64_t drawn = random_.Below(weights);
+  for (const Way& way : kWays) {
+    const uint64_t weight = sabotage_.kinds.test(static_cast<size_t>(way.kind)) ? way.weight : 0;
+    if (drawn < weight) {
+      (this->*way.act)();
+      return;
+    }
+    drawn -= weight;
   }
 }
 

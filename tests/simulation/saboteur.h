@@ -1,6 +1,7 @@
 // Injects faults into a simulated run, by the dice.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "core/sim_world.h"
@@ -21,6 +22,18 @@ enum class Plant : uint8_t {
   kLoseEnd,      // the end of a stream is never told
 };
 
+struct Sabotage {
+  core::Duration every{};   // so often a fault that is no failing call, on average
+  uint32_t call_fails = 0;  // per million calls
+  core::SimFaultSet kinds;
+};
+
+// The first connection of client and server is cut when the client (0) or the server (1) has sent so many bytes.
+struct ChannelCut {
+  int from = 0;
+  uint64_t bytes = 0;
+};
+
 class Saboteur {
  public:
   // All must outlive it.
@@ -29,14 +42,24 @@ class Saboteur {
   Saboteur(const Saboteur&) = delete;
   Saboteur& operator=(const Saboteur&) = delete;
 
-  // From now on faults, on average `every` so often, and calls that fail `call_fails` per million.
-  void Start(core::Duration every, uint32_t call_fails);
+  // From now on.
+  void Start(const Sabotage& sabotage);
+  // One fault at a chosen place instead: the calls of client and server are counted from here.
+  void FailCall(uint64_t number);
+  void CutFirstChannel(const ChannelCut& cut);
   // No further ones; what they did is undone, but for connections that are frozen for ever.
   void Stop();
   // Plants bugs as often as that, until Stop().
   void StartPlanting(Plant plant, core::Duration every);
 
  private:
+  struct Way {
+    core::SimFault kind;
+    uint32_t weight;
+    void (Saboteur::*act)();
+  };
+  static const std::array<Way, 8> kWays;
+
   void Schedule();
   void SchedulePlant();
   void Act();
@@ -49,14 +72,17 @@ class Saboteur {
   void CutOneAtAByte();
   void FreezeOne();
   void FreezeServer();
-  void Squeeze();
+  void TakeDescriptors();
+  void TakeBuffers();
+  void StallOne();
+  void JumpAhead();
 
   core::SimWorld& world_;
   const Places places_;
   const std::vector<core::Reactor*>& reactors_;
   core::SimRandom random_;
   bool active_ = false;
-  core::Duration every_{};
+  Sabotage sabotage_;
   Plant plant_ = Plant::kNone;
   core::Duration plant_every_{};
 };
