@@ -19,6 +19,10 @@ namespace {
 // Enough to see what is wrong.
 constexpr uint64_t kMostViolating = 20;
 
+// Set by SIGINT and SIGTERM: the totals of what was run are still wanted.
+volatile sig_atomic_t interrupted = 0;
+void OnInterrupt(int number) { interrupted = number; }
+
 // The command that runs again what runs now.
 std::string current_replay;
 
@@ -73,6 +77,7 @@ void PrintFailure(const SeedOptions& options, const SeedResult& result) {
     trace = trace.substr(trace.find('\n', trace.size() - kMostBytes) + 1);
   }
   fmt::print("{}replay: {}\n\n", trace, ReplayOf(options));
+  (void)fflush(stdout);
 }
 
 bool Totals::Run(const SeedOptions& options, bool twice) {
@@ -105,7 +110,7 @@ bool Totals::Run(const SeedOptions& options, bool twice) {
     if (options.want_trace && result.violations.empty()) fmt::print("{}", result.trace);
   }
   if (options.plant != Plant::kNone && violating_ > 0) return false;
-  return violating_ < kMostViolating;
+  return violating_ < kMostViolating && interrupted == 0;
 }
 
 int Totals::Conclude() const {
@@ -161,6 +166,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
+  for (const int number : {SIGINT, SIGTERM}) signal(number, OnInterrupt);
   for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE}) signal(number, OnCrash);
   spdlog::set_level(spdlog::level::from_str(arguments->log));
   return RunAll(*arguments);

@@ -28,6 +28,8 @@ constexpr Duration kSettleLimit = std::chrono::minutes(5);
 constexpr Duration kStopLimit = seconds(60);
 // Longer than anything is on its way.
 constexpr Duration kStillQuiet = seconds(1);
+// Channels that stand still for so long are no reason for a stream to time out, whatever else delays them.
+constexpr Duration kMostPauses = seconds(5);
 // After the faults a stream must come through; each may be given to a channel that is dead and not known to be.
 constexpr uint32_t kProbes = 8;
 constexpr uint64_t kProbeBytes = 5000;
@@ -311,7 +313,12 @@ StreamOutcome Run::OutcomeOf(uint32_t number) const {
 }
 
 void Run::CheckStreams() {
-  const RunTraits traits{.carrier = TraitsOf(options_.protocol), .faults = world_.faults().total() > 0};
+  Duration pauses{};
+  for (const StreamPlan& plan : plans_) pauses += PausesOf(plan);
+  const CarrierTraits carrier = TraitsOf(options_.protocol);
+  const RunTraits traits{.carrier = carrier,
+                         .faults = world_.faults().total() > 0,
+                         .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses};
   for (uint32_t number = 0; number < plans_.size(); ++number) {
     const Ends& ends = ends_[number];
     if (!ends.dialled) continue;

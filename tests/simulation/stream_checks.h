@@ -27,6 +27,8 @@ struct StreamOutcome {
 struct RunTraits {
   CarrierTraits carrier;
   bool faults = false;  // any was injected
+  // Streams may time out for want of a channel, all of which a reader who stops has stopped.
+  bool channels_may_stop = false;
 };
 
 // A line for each rule that is broken.

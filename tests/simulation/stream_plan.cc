@@ -122,6 +122,14 @@ std::vector<StreamPlan> DrawStreams(SimRandom& random, const CarrierTraits& trai
   return plans;
 }
 
+Duration PausesOf(const StreamPlan& plan) {
+  const auto of = [](const PartyPlan& party, uint64_t receives) {
+    if (party.pause_every_bytes == 0) return Duration();
+    return party.pause_for * static_cast<int64_t>(receives / party.pause_every_bytes);
+  };
+  return of(plan.application, plan.target.send_bytes) + of(plan.target, plan.application.send_bytes);
+}
+
 std::string Describe(const StreamPlan& plan) {
   return fmt::format("stream {}: {} at {} ms by {}{}, sends {}, gets {}", plan.number, ToString(plan.kind),
                      core::ToMilliseconds(plan.start), plan.socks ? "SOCKS5" : "forward",

@@ -17,6 +17,8 @@ struct CarrierTraits {
   bool half_close = false;
   // One end's reset is seen as a reset at the other, not as an orderly end.
   bool resets_pass = false;
+  // Who stops reading one stream delays no other on the same channel.
+  bool isolates_streams = false;
 };
 
 // One end of a stream.
@@ -56,6 +58,8 @@ struct StreamPlan {
   PartyPlan target;
 };
 
+// How long its two ends read nothing, all in all, at most.
+[[nodiscard]] core::Duration PausesOf(const StreamPlan& plan);
 // `total_bytes` are spread over `streams`, starting within `window`.
 [[nodiscard]] std::vector<StreamPlan> DrawStreams(core::SimRandom& random, const CarrierTraits& traits,
                                                   uint32_t streams, uint64_t total_bytes, core::Duration window);

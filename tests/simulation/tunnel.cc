@@ -85,7 +85,7 @@ const ServerIdentity& TheServerIdentity() {
 
 CarrierTraits TraitsOf(net::Protocol protocol) {
   const bool native = protocol == net::Protocol::kNative;
-  return {.half_close = native, .resets_pass = native};
+  return {.half_close = native, .resets_pass = native, .isolates_streams = native};
 }
 
 // What the cores of the server share.
