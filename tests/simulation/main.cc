@@ -62,6 +62,8 @@ class Totals {
   uint64_t streams_ = 0;
   uint64_t whole_ = 0;
   uint64_t bytes_ = 0;
+  uint64_t datagrams_ = 0;
+  uint64_t answered_ = 0;
   int64_t virtual_ms_ = 0;
   size_t most_memory_ = 0;
 };
@@ -98,6 +100,8 @@ bool Totals::Run(const SeedOptions& options, bool twice) {
   streams_ += result.streams;
   whole_ += result.streams_whole;
   bytes_ += result.bytes;
+  datagrams_ += result.datagrams;
+  answered_ += result.datagrams_answered;
   virtual_ms_ += result.virtual_ms;
   most_memory_ = std::max(most_memory_, result.most_memory);
   if (!result.violations.empty()) {
@@ -116,8 +120,8 @@ bool Totals::Run(const SeedOptions& options, bool twice) {
 int Totals::Conclude() const {
   const double seconds = Elapsed();
   fmt::print("faults: {}\n", faults_.Describe());
-  fmt::print("{} streams, {} whole, {} bytes, at most {} bytes of buffers in one core\n", streams_, whole_, bytes_,
-             most_memory_);
+  fmt::print("{} streams, {} whole, {} datagrams, {} answered, {} bytes, at most {} bytes of buffers in one core\n",
+             streams_, whole_, datagrams_, answered_, bytes_, most_memory_);
   fmt::print("{:.0f} virtual s in {:.1f} s, {:.1f} runs a second, {} compared twice\n",
              static_cast<double>(virtual_ms_) / 1000, seconds, static_cast<double>(runs_) / std::max(seconds, 0.001),
              compared_);

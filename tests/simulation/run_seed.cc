@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "core/listener.h"
+#include "datagram_workload.h"
 #include "party.h"
 #include "stream_checks.h"
 #include "tunnel.h"
@@ -26,6 +27,8 @@ using std::chrono::seconds;
 constexpr Duration kSettleLimit = std::chrono::minutes(5);
 // Stopping: kDrainLimit, twice kCloseLimit, and what a far peer takes.
 constexpr Duration kStopLimit = seconds(60);
+// How long an application waits for an answer that was perhaps lost.
+constexpr Duration kDatagramPatience = seconds(3);
 // Longer than anything is on its way.
 constexpr Duration kStillQuiet = seconds(1);
 // Channels that stand still for so long are no reason for a stream to time out, whatever else delays them.
@@ -40,6 +43,7 @@ struct Scenario {
   SimLink far;   // client to server
   SimLink near;  // server to targets
   uint32_t streams = 0;
+  uint32_t associations = 0;
   uint64_t total_bytes = 0;
   Duration window{};
   Duration fault_every{};
@@ -64,6 +68,7 @@ void MakeSmall(core::SimRandom& random, Scenario& scenario) {
   scenario.streams = static_cast<uint32_t>(random.Between(2, 3));
   scenario.total_bytes = 4000;
   scenario.window = milliseconds(200);
+  scenario.associations = 1;
 }
 
 Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
@@ -104,7 +109,14 @@ Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
                Duration(static_cast<int64_t>(static_cast<double>(scenario.fault_every.count()) / options.fault_rate)));
   scenario.call_fails =
       static_cast<uint32_t>(std::min(500'000.0, static_cast<double>(scenario.call_fails) * options.fault_rate));
+  scenario.associations = random.Below(3) == 0 ? static_cast<uint32_t>(random.Between(1, 4)) : 0;
+  if (options.faults.test(static_cast<size_t>(core::SimFault::kLostDatagram)) && random.Below(2) == 0) {
+    scenario.near.jitter = scenario.near.latency;
+    scenario.near.datagram_loss = static_cast<uint32_t>(random.Below(200'000));
+    scenario.near.datagram_copies = static_cast<uint32_t>(random.Below(100'000));
+  }
   if (options.small) MakeSmall(random, scenario);
+  scenario.tunnel.associations = scenario.associations + 1;
   return scenario;
 }
 
@@ -135,7 +147,7 @@ class Run {
     places_.server = world_.network().AddHost({*SocketAddress::Parse(kServerIp, 0)});
     places_.targets = world_.network().AddHost({*SocketAddress::Parse(kTargetIp, 0)});
     world_.network().SetLink(places_.client, places_.server, scenario_.far);
-    world_.network().SetLink(places_.server, places_.targets, scenario_.near);
+    SetNearLoss(DrawsFaults());
     plans_ = DrawStreams(random_, TraitsOf(options.protocol), scenario_.streams,
                          std::max<uint64_t>(scenario_.total_bytes, scenario_.streams), scenario_.window);
     for (uint32_t i = 0; i < kProbes; ++i) {
@@ -145,9 +157,13 @@ class Run {
       plans_.push_back(probe);
     }
     ends_.resize(plans_.size());
+    datagram_plans_ = DrawDatagrams(random_, scenario_.associations, scenario_.window,
+                                    options.faults.any() ? kDatagramPatience : kSettleLimit / 2);
     outside_ = world_.MakeReactor(places_.applications, 0);
     target_reactor_ = world_.MakeReactor(places_.targets, 0);
     application_scope_ = std::make_unique<core::Scope>(*outside_);
+    datagrams_ =
+        std::make_unique<DatagramWorkload>(world_, *outside_, *target_reactor_, *application_scope_, datagram_plans_);
     const auto all = static_cast<uint32_t>(plans_.size());
     tunnel_ = std::make_unique<Tunnel>(world_, places_.client, places_.server, scenario_.tunnel, all);
     saboteur_ = std::make_unique<Saboteur>(world_, places_, tunnel_->reactors(), random_.Next());
@@ -196,6 +212,9 @@ class Run {
   void CheckMemory();
   [[nodiscard]] StreamOutcome OutcomeOf(uint32_t number) const;
   void CheckStreams();
+  void CheckDatagrams();
+  // On the link to the targets datagrams are lost and copied, or are not.
+  void SetNearLoss(bool lossy);
 
   const SeedOptions options_;
   core::SimRandom random_;
@@ -204,13 +223,16 @@ class Run {
   Places places_;
   std::vector<StreamPlan> plans_;
   std::vector<Ends> ends_;
+  std::vector<DatagramPlan> datagram_plans_;
   std::unique_ptr<core::Reactor> outside_;  // the applications'
   std::unique_ptr<core::Reactor> target_reactor_;
   std::unique_ptr<core::Scope> application_scope_;
   std::vector<core::Listener> target_listeners_;
+  std::unique_ptr<DatagramWorkload> datagrams_;
   std::unique_ptr<Tunnel> tunnel_;
   std::unique_ptr<Saboteur> saboteur_;
   SeedResult result_;
+  std::string datagram_plans_text_;
   bool over_budget_ = false;
 };
 
@@ -237,6 +259,7 @@ bool Run::Quiet() const {
   for (const Ends& ends : ends_) {
     if (ends.dialled && !ends.over()) return false;
   }
+  if (!datagrams_->quiet()) return false;
   return std::all_of(tunnel_->reactors().begin(), tunnel_->reactors().end(), [](core::Reactor* reactor) {
     const core::Counters& counters = reactor->counters();
     return counters.streams_open.Get() == 0 && counters.connects_in_progress.Get() == 0;
@@ -335,12 +358,36 @@ void Run::CheckStreams() {
   }
 }
 
+void Run::CheckDatagrams() {
+  DatagramWorkload::Circumstances circumstances{.faults = world_.faults().total() > 0,
+                                                .copies = scenario_.near.datagram_copies > 0 ? 2U : 1U};
+  for (core::Reactor* reactor : tunnel_->reactors()) {
+    const core::Counters& counters = reactor->counters();
+    circumstances.dropped += counters.datagrams_dropped.Get() + counters.datagrams_unsent.Get();
+  }
+  for (std::string& wrong : datagrams_->Check(circumstances)) Violate(std::move(wrong));
+  result_.datagrams = datagrams_->datagrams_sent();
+  result_.datagrams_answered = datagrams_->datagrams_answered();
+  result_.bytes += datagrams_->bytes();
+}
+
+void Run::SetNearLoss(bool lossy) {
+  SimLink near = scenario_.near;
+  if (!lossy) near.datagram_loss = near.datagram_copies = 0;
+  world_.network().SetLink(places_.server, places_.targets, near);
+}
+
 void Run::RunProbes() {
   for (uint32_t i = 0; i < kProbes; ++i) {
     const uint32_t number = scenario_.streams + i;
     Dial(number);
     if (Settle() != SimWorld::Ended::kDone) return;
-    if (OutcomeOf(number).whole()) return;
+    if (!OutcomeOf(number).whole()) continue;
+    if (scenario_.associations > 0) {
+      datagrams_->StartProbe();
+      (void)Settle();
+    }
+    return;
   }
   Violate(fmt::format("{} streams in a row failed after the faults had ended, with {} channels up", kProbes,
                       tunnel_->channels_up()));
@@ -351,6 +398,7 @@ bool Run::Live() {
   for (uint32_t number = 0; number < scenario_.streams; ++number) {
     world_.After(plans_[number].start, [this, number] { Dial(number); });
   }
+  datagrams_->Start();
   if (options_.fail_call != 0) {
     saboteur_->FailCall(options_.fail_call);
   } else if (options_.channel_cut.has_value()) {
@@ -361,12 +409,16 @@ bool Run::Live() {
   if (options_.plant != Plant::kNone) saboteur_->StartPlanting(options_.plant, scenario_.window / 20);
   SimWorld::Ended ended = RunUntil([] { return false; }, scenario_.window);
   saboteur_->Stop();
+  SetNearLoss(false);
   if (ended != SimWorld::Ended::kSpins) ended = Settle();
   if (ended == SimWorld::Ended::kDone) RunProbes();
   if (ended == SimWorld::Ended::kSpins) Violate("a reactor turns and turns and has nothing to do");
   if (ended == SimWorld::Ended::kLimit) Violate("streams go on long after the faults have ended");
   CheckStreams();
 
+  CheckDatagrams();
+  datagram_plans_text_ = datagrams_->DescribePlans();
+  datagrams_->LeaveAll();
   for (Ends& ends : ends_) {
     if (ends.application != nullptr) ends.application->Drop();
     if (ends.target != nullptr) ends.target->Drop();
@@ -380,6 +432,7 @@ bool Run::Live() {
   if (const std::string leaks = tunnel_->EndAndFindLeaks(); !leaks.empty()) Violate("leaked: " + leaks);
   tunnel_.reset();
   ends_.clear();
+  datagrams_.reset();
   application_scope_.reset();
   target_listeners_.clear();
   outside_.reset();
@@ -395,6 +448,7 @@ SeedResult Run::Result() {
   for (const StreamPlan& plan : plans_) {
     if (plan.number < scenario_.streams) result_.scenario += "  " + Describe(plan) + "\n";
   }
+  result_.scenario += datagram_plans_text_;
   result_.faults = world_.faults();
   result_.hash = world_.trace().hash();
   result_.events = world_.trace().events();

@@ -40,6 +40,8 @@ struct SeedResult {
   uint32_t streams = 0;
   uint32_t streams_whole = 0;  // every byte both ways
   uint64_t bytes = 0;
+  uint64_t datagrams = 0;
+  uint64_t datagrams_answered = 0;
   size_t most_memory = 0;  // of one core's pool
   // The last of the history.
   std::string trace;

@@ -51,7 +51,8 @@ std::vector<std::string> CheckStream(const StreamOutcome& outcome, const RunTrai
   const bool goes_well = !outcome.plan.application.leaves_after_bytes.has_value() &&
                          !outcome.plan.target.leaves_after_bytes.has_value() &&
                          (traits.carrier.half_close || !outcome.plan.application.ends_when_sent);
-  if (!traits.faults && !traits.channels_may_stop && goes_well && !outcome.whole()) violate("not all of it passed, and no fault was injected");
+  if (!traits.faults && !traits.channels_may_stop && goes_well && !outcome.whole())
+    violate("not all of it passed, and no fault was injected");
   return wrong;
 }
 

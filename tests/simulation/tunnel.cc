@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "datagram_plan.h"
 #include "ech/doh_transport.h"
 #include "ech/key_store.h"
 #include "net/client_pool.h"
@@ -281,7 +282,10 @@ size_t Tunnel::MemoryBudget() const {
   // Of a stream: the outside socket's queue, what is parked for it, and one read by which each side may pass its bound,
   // on the channel's queue too; blocks are not full, so twice.
   const size_t stream = 2 * (core::kSendHighWaterBytes + net::kParkedStreamBytes + 3 * kBlock);
-  return 16 * kBlock + channel * std::max(plan_.channels, plan_.client_cores) + stream * streams_;
+  // Of an association: what waits for each target's name, and what its sockets collect in a turn.
+  const size_t association = 2 * (kDatagramTargets * net::kWaitingDatagramBytes + 2 * core::kDatagramBatchBytes);
+  return 16 * kBlock + channel * std::max(plan_.channels, plan_.client_cores) + stream * streams_ +
+         association * plan_.associations;
 }
 
 }  // namespace tunnel::simulation

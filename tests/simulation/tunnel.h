@@ -23,6 +23,7 @@ struct TunnelPlan {
   unsigned client_cores = 1;
   unsigned server_cores = 1;
   unsigned channels = 2;
+  unsigned associations = 0;  // that applications have at most
   net::Protocol protocol = net::Protocol::kLegacy;
 };
 
@@ -54,7 +55,7 @@ class Tunnel {
   [[nodiscard]] bool stopped() const { return stopped_ == reactors_.size(); }
   // Destroys the services, which must have stopped; what their reactors still count is a leak. Empty: none.
   [[nodiscard]] std::string EndAndFindLeaks();
-  // Bytes that a core may hold in its buffer pool at most, with all of `streams` on it.
+  // Bytes that a core may hold in its buffer pool at most, with all streams and associations on it.
   [[nodiscard]] size_t MemoryBudget() const;
 
  private:
