@@ -51,8 +51,12 @@ std::vector<std::string> CheckStream(const StreamOutcome& outcome, const RunTrai
   const bool goes_well = !outcome.plan.application.leaves_after_bytes.has_value() &&
                          !outcome.plan.target.leaves_after_bytes.has_value() &&
                          (traits.carrier.half_close || !outcome.plan.application.ends_when_sent);
-  if (!traits.faults && !traits.channels_may_stop && goes_well && !outcome.whole())
-    violate("not all of it passed, and no fault was injected");
+  if (!goes_well || outcome.whole()) return wrong;
+  if (!traits.faults && !traits.channels_may_stop) violate("not all of it passed, and no fault was injected");
+  if (traits.carrier.outlives_channels && traits.faults && traits.sessions_hold && !outcome.application_hit &&
+      !outcome.target_hit) {
+    violate("not all of it passed, and no fault was one that it should not outlive");
+  }
   return wrong;
 }
 

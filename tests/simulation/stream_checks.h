@@ -29,6 +29,8 @@ struct RunTraits {
   bool faults = false;  // any was injected
   // Streams may time out for want of a channel, all of which a reader who stops has stopped.
   bool channels_may_stop = false;
+  // No fault was injected that may end a whole session, or fail an opening.
+  bool sessions_hold = false;
 };
 
 // A line for each rule that is broken.

@@ -19,6 +19,8 @@ struct CarrierTraits {
   bool resets_pass = false;
   // Who stops reading one stream delays no other on the same channel.
   bool isolates_streams = false;
+  // A stream goes on on another channel when its own is lost.
+  bool outlives_channels = false;
 };
 
 // One end of a stream.

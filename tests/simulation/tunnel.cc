@@ -86,7 +86,7 @@ const ServerIdentity& TheServerIdentity() {
 
 CarrierTraits TraitsOf(net::Protocol protocol) {
   const bool native = protocol == net::Protocol::kNative;
-  return {.half_close = native, .resets_pass = native, .isolates_streams = native};
+  return {.half_close = native, .resets_pass = native, .isolates_streams = native, .outlives_channels = native};
 }
 
 // What the cores of the server share.
