@@ -79,7 +79,10 @@ bool SetFlag(Arguments& arguments, std::string_view flag, std::string_view value
   if (flag == "--plant") return SetPlant(arguments, value);
   if (flag == "--sweep") return SetSweep(arguments, value);
   if (flag == "--every") return SetNumber(value, arguments.every) && arguments.every > 0;
-  if (flag == "--fail-call") return (common.small = SetNumber(value, common.fail_call)) && common.fail_call > 0;
+  if (flag == "--fail-call") {
+    common.small = true;
+    return SetNumber(value, common.fail_call) && common.fail_call > 0;
+  }
   if (flag == "--cut-up") return SetCut(arguments, 0, value);
   if (flag == "--cut-down") return SetCut(arguments, 1, value);
   if (flag == "--log") {

@@ -14,10 +14,10 @@ constexpr core::Duration kProbeGap = std::chrono::seconds(1);
 }  // namespace
 
 DatagramWorkload::DatagramWorkload(core::SimWorld& world, core::Reactor& applications, core::Reactor& targets,
-                                   core::Scope& scope, std::vector<DatagramPlan> plans)
+                                   core::Scope& scope, const std::vector<DatagramPlan>& plans)
     : world_(world), applications_(applications), scope_(scope) {
   for (uint32_t i = 0; i < kDatagramTargets; ++i) targets_.push_back(std::make_unique<DatagramTarget>(targets, i));
-  for (DatagramPlan& plan : plans) {
+  for (const DatagramPlan& plan : plans) {
     all_.push_back(std::make_unique<Ends>());
     all_.back()->plan = plan;
   }

@@ -15,7 +15,7 @@ class DatagramWorkload {
  public:
   // All must outlive it; `scope` is the applications'.
   DatagramWorkload(core::SimWorld& world, core::Reactor& applications, core::Reactor& targets, core::Scope& scope,
-                   std::vector<DatagramPlan> plans);
+                   const std::vector<DatagramPlan>& plans);
   DatagramWorkload(const DatagramWorkload&) = delete;
   DatagramWorkload& operator=(const DatagramWorkload&) = delete;
 
