@@ -359,7 +359,8 @@ void StreamSocket::State::CloseAfterSend(Duration limit) {
   reactor().ScheduleAttention(*this);
 }
 
-void StreamSocket::State::EndLinger() { Close(false); }
+// What is still queued will not be sent: the peer must not take what it has for the whole.
+void StreamSocket::State::EndLinger() { Close(queued_bytes_ > 0); }
 
 void StreamSocket::State::Release(absl::AnyInvocable<void(int, std::string)> released) {
   handler_ = nullptr;

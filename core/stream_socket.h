@@ -70,7 +70,7 @@ class StreamSocket {
   // Closes at once; the peer sees a reset, and so cannot take what it has for the whole.
   void Reset();
   // Lets go: sends what is queued and the end of stream, discards what comes until the peer ends too, for at most
-  // `limit`, then closes.
+  // `limit`, then closes; as Reset() does when something is still queued then.
   void CloseAfterSend(Duration limit);
 
   // Gives up the descriptor for another reactor, once what is queued was sent. Its operations must have ended, so the

@@ -37,8 +37,8 @@ core::Task<void> ClientChannel::Keep() {
     if (dialled.ok()) {
       const core::TimePoint up_since = context_.reactor.now();
       const absl::Status waited = co_await KeepUp();
-      link_.reset();
       if (!waited.ok()) break;
+      link_.reset();
       if (context_.reactor.now() - up_since >= kChannelHolds) back_off = kBackOffMin;
     }
     // Full jitter, so that clients that lost a server together do not come back together.
@@ -52,8 +52,14 @@ core::Task<void> ClientChannel::Keep() {
     const absl::Status slept = co_await pause;
     if (!slept.ok()) break;
   }
-  link_.reset();
-  retired_.reset();
+  // Cancelled while it was up, it goes without a word.
+  for (std::unique_ptr<Link>* link : {&link_, &retired_}) {
+    if (*link != nullptr && (*link)->up) {
+      context_.reactor.counters().channels_up.Add(-1);
+      context_.reactor.counters().channels_lost.Add();
+    }
+    link->reset();
+  }
 }
 
 core::Task<absl::Status> ClientChannel::KeepUp() {

@@ -124,10 +124,11 @@ void LegacyCarrier::OnDown(const absl::Status& reason) {
 }
 
 void LegacyCarrier::EndStreams(const absl::Status& reason) {
-  while (!streams_.empty()) {
-    LegacyStream& stream = *streams_.begin()->second;
-    stream.OnChannelDown(reason);  // leaves the table
+  // A stream that hears of its end may end others.
+  for (const proto::ConnectionId& id : IdsInOrder(streams_)) {
+    if (LegacyStream* stream = Find(id); stream != nullptr) stream->OnChannelDown(reason);  // leaves the table
   }
+  TUNNEL_CHECK(streams_.empty());
 }
 
 LegacyStream::LegacyStream(LegacyCarrier& carrier, const proto::ConnectionId& id)

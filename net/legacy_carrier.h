@@ -4,8 +4,10 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/functional/any_invocable.h>
 
+#include <algorithm>
 #include <deque>
 #include <memory>
+#include <vector>
 
 #include "net/byte_stream.h"
 #include "net/carrier.h"
@@ -14,6 +16,18 @@
 namespace tunnel::net {
 
 class LegacyStream;
+
+// The ids of a table in their own order. What ends together ends in this one: the table's depends on where memory lies,
+// and a simulated history must not.
+template <typename Value>
+[[nodiscard]] std::vector<proto::ConnectionId> IdsInOrder(
+    const absl::flat_hash_map<proto::ConnectionId, Value>& table) {
+  std::vector<proto::ConnectionId> ids;
+  ids.reserve(table.size());
+  for (const auto& [id, value] : table) ids.push_back(id);
+  std::sort(ids.begin(), ids.end(), [](const auto& a, const auto& b) { return a.view() < b.view(); });
+  return ids;
+}
 
 class LegacyCarrier : public Carrier {
  public:

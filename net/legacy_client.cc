@@ -168,15 +168,14 @@ void LegacyClient::OnUnknownStream(const LegacyHead& head) {
 }
 
 void LegacyClient::OnChannelDown(const absl::Status& reason) {
-  while (!opens_.empty()) {
-    LegacyOpen* open = opens_.begin()->second;
-    opens_.erase(opens_.begin());
-    open->OnChannelGone(*this, reason);
+  // Whoever is told may take others out, and adds none: the channel is down.
+  for (const proto::ConnectionId& id : IdsInOrder(opens_)) {
+    const auto open = opens_.extract(id);
+    if (!open.empty()) open.mapped()->OnChannelGone(*this, reason);
   }
-  while (!datagrams_.empty()) {
-    LegacyDatagramReceiver* receiver = datagrams_.begin()->second;
-    datagrams_.erase(datagrams_.begin());
-    receiver->OnChannelGone();
+  for (const proto::ConnectionId& id : IdsInOrder(datagrams_)) {
+    const auto receiver = datagrams_.extract(id);
+    if (!receiver.empty()) receiver.mapped()->OnChannelGone();
   }
 }
 

@@ -1,6 +1,9 @@
 #include "net/legacy_datagrams.h"
 
+#include <algorithm>
 #include <array>
+#include <tuple>
+#include <vector>
 
 #include "core/log.h"
 
@@ -87,7 +90,19 @@ LegacyDatagrams::LegacyDatagrams(core::Reactor& reactor, Choose choose, Handler&
       idle_limit_(idle_limit),
       sweep_timer_(reactor.timers(), [this] { Sweep(); }) {}
 
-LegacyDatagrams::~LegacyDatagrams() = default;
+LegacyDatagrams::~LegacyDatagrams() { CloseUnusedSince(core::kNever); }
+
+// In an order of their own, which is not the table's: what is said on the wire must not depend on where memory lies.
+void LegacyDatagrams::CloseUnusedSince(core::TimePoint limit) {
+  std::vector<const proto::Target*> unused;
+  for (const auto& [target, flow] : flows_) {
+    if (flow->last_used() <= limit) unused.push_back(&target);
+  }
+  std::sort(unused.begin(), unused.end(), [](const proto::Target* one, const proto::Target* other) {
+    return std::tie(one->host, one->port) < std::tie(other->host, other->port);
+  });
+  for (const proto::Target* target : unused) flows_.erase(flows_.find(*target));
+}
 
 void LegacyDatagrams::Send(const proto::Target& to, core::Slice payload) {
   Flow* flow = Find(to);
@@ -115,8 +130,7 @@ void LegacyDatagrams::MakeRoom() {
 }
 
 void LegacyDatagrams::Sweep() {
-  const core::TimePoint limit = reactor_.now() - idle_limit_;
-  absl::erase_if(flows_, [&](const auto& flow) { return flow.second->last_used() <= limit; });
+  CloseUnusedSince(reactor_.now() - idle_limit_);
   if (!flows_.empty()) sweep_timer_.SetAfter(idle_limit_ / 2);
 }
 

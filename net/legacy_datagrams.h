@@ -48,6 +48,7 @@ class LegacyDatagrams final : public DatagramAssociation {
   class Flow;
   Flow* Find(const proto::Target& target);
   void MakeRoom();
+  void CloseUnusedSince(core::TimePoint limit);
   void Sweep();
 
   core::Reactor& reactor_;

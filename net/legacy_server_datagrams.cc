@@ -60,9 +60,11 @@ class LegacyServerDatagrams::Association final : DatagramAssociation::Handler {
 LegacyServerDatagrams::LegacyServerDatagrams(LegacyCarrier& carrier, DatagramOpener& way_out)
     : carrier_(carrier), way_out_(way_out), assembler_(carrier.reactor().buffers()) {}
 
-LegacyServerDatagrams::~LegacyServerDatagrams() = default;
+LegacyServerDatagrams::~LegacyServerDatagrams() { Clear(); }
 
-void LegacyServerDatagrams::Clear() { associations_.clear(); }
+void LegacyServerDatagrams::Clear() {
+  for (const proto::ConnectionId& id : IdsInOrder(associations_)) associations_.erase(id);
+}
 
 void LegacyServerDatagrams::Refuse(const proto::ConnectionId& id, std::string_view reason) {
   (void)carrier_.SendHead({.type = LegacyType::kUdpError, .id = id, .text = reason});

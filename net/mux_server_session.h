@@ -3,6 +3,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
 
 #include "core/task.h"
 #include "net/datagram_opener.h"
@@ -53,7 +55,7 @@ class MuxServerSession final : public MuxSession {
   MuxSeenIds seen_;
   // Of the connects that this session has under way; theirs too, since they may outlive it.
   const std::shared_ptr<size_t> connecting_ = std::make_shared<size_t>(0);
-  absl::flat_hash_map<uint32_t, std::unique_ptr<Association>> associations_;  // of datagrams, by their stream
+  std::map<uint32_t, std::unique_ptr<Association>> associations_;  // of datagrams, by their stream
   // OPENs that may come at once, and when they were counted.
   double open_tokens_;
   core::TimePoint tokens_at_;

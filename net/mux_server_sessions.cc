@@ -10,7 +10,7 @@ MuxServerSessions::MuxServerSessions(const MuxServerParts& parts, MuxSessionDire
     : parts_(parts), directory_(directory), sweep_timer_(parts.reactor.timers(), [this] { Sweep(); }) {}
 
 MuxServerSessions::~MuxServerSessions() {
-  for (const auto& [id, session] : sessions_) directory_.Forget(id, parts_.reactor.index());
+  for (const auto& [number, kept] : sessions_) directory_.Forget(kept.id, parts_.reactor.index());
 }
 
 unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) {
@@ -18,7 +18,7 @@ unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) {
 }
 
 MuxServerSession* MuxServerSessions::Get(const proto::MuxSessionId& id) {
-  if (const auto found = sessions_.find(id); found != sessions_.end()) return found->second.get();
+  if (const auto found = by_id_.find(id); found != by_id_.end()) return found->second;
   const unsigned core = parts_.reactor.index();
   if (sessions_.size() >= kMuxSessionsPerCore) {
     directory_.Forget(id, core);
@@ -29,32 +29,35 @@ MuxServerSession* MuxServerSessions::Get(const proto::MuxSessionId& id) {
   (void)directory_.Claim(id, core);
   auto session = std::make_unique<MuxServerSession>(parts_, parts_.reactor.RandomU64());
   MuxServerSession* made = session.get();
-  sessions_.emplace(id, std::move(session));
+  by_id_.emplace(id, made);
+  sessions_.emplace(next_number_++, Kept{.id = id, .session = std::move(session)});
   if (!sweep_timer_.armed()) sweep_timer_.SetAfter(kMuxResumeLimit);
   return made;
 }
 
 bool MuxServerSessions::HasLingering() const {
   return std::any_of(sessions_.begin(), sessions_.end(),
-                     [](const auto& entry) { return entry.second->HasLingering(); });
+                     [](const auto& entry) { return entry.second.session->HasLingering(); });
 }
 
 void MuxServerSessions::ResetAll(std::string_view reason) {
-  for (const auto& [id, session] : sessions_) session->ResetAll(reason);
+  for (const auto& [number, kept] : sessions_) kept.session->ResetAll(reason);
 }
 
 void MuxServerSessions::Sweep() {
   const core::TimePoint now = parts_.reactor.now();
   core::TimePoint next = core::kNever;
-  absl::erase_if(sessions_, [&](const auto& entry) {
-    const core::TimePoint alone = entry.second->alone_since();
+  std::erase_if(sessions_, [&](const auto& entry) {
+    const Kept& kept = entry.second;
+    const core::TimePoint alone = kept.session->alone_since();
     // One with a channel is looked at again when it could be over at the earliest.
     const core::TimePoint until = (alone == core::kNever ? now : alone) + kMuxResumeLimit;
     if (until > now) {
       next = std::min(next, until);
       return false;
     }
-    directory_.Forget(entry.first, parts_.reactor.index());
+    directory_.Forget(kept.id, parts_.reactor.index());
+    by_id_.erase(kept.id);
     return true;
   });
   if (next != core::kNever) sweep_timer_.SetAt(next);

@@ -3,6 +3,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <map>
 #include <memory>
 
 #include "net/mux_server_session.h"
@@ -35,7 +36,13 @@ class MuxServerSessions {
 
   const MuxServerParts parts_;
   MuxSessionDirectory& directory_;
-  absl::flat_hash_map<proto::MuxSessionId, std::unique_ptr<MuxServerSession>> sessions_;
+  absl::flat_hash_map<proto::MuxSessionId, MuxServerSession*> by_id_;
+  struct Kept {
+    proto::MuxSessionId id;
+    std::unique_ptr<MuxServerSession> session;
+  };
+  std::map<uint64_t, Kept> sessions_;  // in the order of their making, and so ended in that order
+  uint64_t next_number_ = 0;
   core::Timer sweep_timer_;
 };
 

@@ -29,12 +29,25 @@ MuxSession::~MuxSession() {
   EndAll(Unavailable("the session is over"));
 }
 
+std::vector<uint32_t> MuxSession::IdsInOrder() const {
+  std::vector<uint32_t> ids;
+  ids.reserve(streams_.size());
+  for (const auto& [id, stream] : streams_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
 void MuxSession::EndAll(const absl::Status& reason) {
-  while (!streams_.empty()) streams_.begin()->second->End(reason);
+  for (const uint32_t id : IdsInOrder()) {
+    if (MuxStream* stream = Find(id); stream != nullptr) stream->End(reason);
+  }
+  TUNNEL_CHECK(streams_.empty());
 }
 
 void MuxSession::ResetAll(std::string_view reason) {
-  while (!streams_.empty()) streams_.begin()->second->Reset(MuxResetCode::kAborted, reason);
+  for (const uint32_t id : IdsInOrder()) {
+    if (MuxStream* stream = Find(id); stream != nullptr) stream->Reset(MuxResetCode::kAborted, reason);
+  }
 }
 
 void MuxSession::Attach(MuxChannel& channel) {

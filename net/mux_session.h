@@ -81,6 +81,8 @@ class MuxSession {
   }
 
  private:
+  // The streams there are, in the order of their making: a hash table's own would differ from run to run.
+  [[nodiscard]] std::vector<uint32_t> IdsInOrder() const;
   void SendCredits();
   void Sweep();
   void ArmSweep();

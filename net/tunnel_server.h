@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -107,7 +108,7 @@ class TunnelServer final : core::Attention {
   core::Scope& scope_;
   MuxBudget budget_;
   MuxServerSessions sessions_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Channel>> channels_;
+  std::map<uint64_t, std::unique_ptr<Channel>> channels_;  // by number, and so closed in that order
   std::vector<uint64_t> down_;
   absl::AnyInvocable<void()> emptied_;
 };

@@ -1,8 +1,5 @@
 #include "core/datagram_socket.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <set>
 
 #include "core/limits.h"
@@ -12,6 +9,7 @@ namespace tunnel::core {
 namespace {
 
 using testing::Pattern;
+using Peer = testing::RawDatagramPeer;
 using testing::ReactorTest;
 
 struct Received {
@@ -35,42 +33,6 @@ class Inbox final : public DatagramSocket::Handler {
   std::function<void(const SocketAddress&, const std::string&)> on_datagram;
 };
 
-// A UDP socket of plain system calls.
-class Peer {
- public:
-  explicit Peer(const SocketAddress& bind_to) : descriptor_(socket(bind_to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    EXPECT_EQ(bind(descriptor_, bind_to.kernel(), bind_to.kernel_length()), 0) << std::strerror(errno);
-    const int bytes = kDatagramSocketBufferBytes;
-    (void)setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-  }
-  Peer(const Peer&) = delete;
-  Peer& operator=(const Peer&) = delete;
-  ~Peer() { close(descriptor_); }
-
-  [[nodiscard]] SocketAddress address() const {
-    sockaddr_storage storage{};
-    socklen_t length = sizeof(storage);
-    (void)getsockname(descriptor_, reinterpret_cast<sockaddr*>(&storage), &length);
-    return SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&storage), length);
-  }
-  void SendTo(const SocketAddress& to, std::string_view text) const {
-    EXPECT_EQ(sendto(descriptor_, text.data(), text.size(), 0, to.kernel(), to.kernel_length()),
-              static_cast<ssize_t>(text.size()))
-        << std::strerror(errno);
-  }
-  // nullopt when nothing is there.
-  [[nodiscard]] std::optional<std::string> Receive() const {
-    std::string text(kMaxDatagramBytes, '\0');
-    const ssize_t got = recv(descriptor_, text.data(), text.size(), MSG_DONTWAIT);
-    if (got < 0) return std::nullopt;
-    text.resize(static_cast<size_t>(got));
-    return text;
-  }
-
- private:
-  int descriptor_;
-};
-
 SocketAddress Loopback(bool v6, uint16_t port = 0) { return *SocketAddress::Parse(v6 ? "::1" : "127.0.0.1", port); }
 
 class DatagramSocketTest : public ReactorTest {
@@ -83,7 +45,7 @@ class DatagramSocketTest : public ReactorTest {
   [[nodiscard]] int64_t Unsent() { return reactor().counters().datagrams_unsent.Get(); }
   [[nodiscard]] int64_t Errors() { return reactor().counters().datagram_errors.Get(); }
 };
-TUNNEL_FOR_EVERY_BACKEND(DatagramSocketTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(DatagramSocketTest);
 
 TEST_P(DatagramSocketTest, EveryDatagramComesWholeWithItsSender) {
   for (const bool v6 : {false, true}) {

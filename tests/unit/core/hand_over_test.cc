@@ -27,7 +27,7 @@ class HandOverTest : public ReactorTest {
   }
   std::unique_ptr<Reactor> second_;
 };
-TUNNEL_FOR_EVERY_BACKEND(HandOverTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(HandOverTest);
 
 struct Released {
   int descriptor = -1;

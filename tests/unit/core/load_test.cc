@@ -23,7 +23,7 @@ class LoadTest : public ReactorTest {
     ReactorTest::SetUp();
   }
 };
-TUNNEL_FOR_EVERY_BACKEND(LoadTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(LoadTest);
 
 // One end of many: sends a pattern of its own and checks the one that comes.
 struct End final : StreamSocket::Handler {

@@ -15,6 +15,7 @@
 #include <random>
 
 #include "core/check.h"
+#include "core/limits.h"
 #include "core/uring_features.h"
 
 namespace tunnel::core::testing {
@@ -51,7 +52,33 @@ SocketAddress NameOf(int descriptor) {
   return SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&storage), length);
 }
 
+// Made with a test's first reactor, and gone before the next test's.
+std::unique_ptr<SimWorld>& CurrentWorld() {
+  static std::unique_ptr<SimWorld> world;
+  return world;
+}
+
+SimNetwork& Network() { return CurrentWorld()->network(); }
+
 }  // namespace
+
+SimWorld* World() { return CurrentWorld().get(); }
+
+std::vector<BackendCase> BackendCasesWithSim() {
+  std::vector<BackendCase> cases = BackendCases();
+  cases.push_back({.name = "sim", .options = {}, .sim = SimOptions()});
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SimOptions options{.seed = seed};
+    options.chaos = {.short_receive = 300'000,
+                     .short_send = 300'000,
+                     .split_arrival = 300'000,
+                     .late_completion = 50'000,
+                     .late_cancel = 500'000,
+                     .reorder = true};
+    cases.push_back({.name = "sim_wild_" + std::to_string(seed), .options = {}, .sim = options});
+  }
+  return cases;
+}
 
 std::vector<BackendCase> BackendCases() {
   std::vector<BackendCase> cases;
@@ -75,6 +102,14 @@ std::vector<BackendCase> BackendCases() {
 }
 
 std::unique_ptr<Reactor> MakeReactor(const BackendCase& backend) {
+  if (backend.sim.has_value()) {
+    std::unique_ptr<SimWorld>& world = CurrentWorld();
+    if (world == nullptr) {
+      world = std::make_unique<SimWorld>(*backend.sim);
+      TUNNEL_CHECK(world->network().AddHost({*SocketAddress::Parse("192.0.2.1", 0)}) == kTestHost);
+    }
+    return world->MakeReactor(kTestHost, 0);
+  }
   std::string note;
   auto made = Reactor::Create(backend.options, 0, note);
   if (!made.ok()) {
@@ -86,6 +121,7 @@ std::unique_ptr<Reactor> MakeReactor(const BackendCase& backend) {
 }
 
 void ReactorTest::SetUp() {
+  CurrentWorld().reset();
   reactor_ = MakeReactor(GetParam());
   if (reactor_ == nullptr) GTEST_SKIP() << "this kernel refuses io_uring";
 }
@@ -128,6 +164,7 @@ int64_t ReactorTest::TurnsWithin(Duration window, int64_t enough) {
 }
 
 std::pair<int, int> TcpPair() {
+  if (World() != nullptr) return Network().StreamPair(kTestHost);
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const SocketAddress any = SocketAddress::V4({127, 0, 0, 1}, 0);
   TUNNEL_CHECK(bind(listener, any.kernel(), any.kernel_length()) == 0 && listen(listener, 1) == 0);
@@ -147,6 +184,14 @@ RawPeer::RawPeer(RawPeer&& other) noexcept
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 RawPeer RawPeer::ConnectTo(const SocketAddress& address) {
+  if (World() != nullptr) {
+    int simulated = -1;
+    TUNNEL_CHECK(Network().OpenStream(kTestHost, address.family(), simulated) == 0);
+    TUNNEL_CHECK(Network().Connect(simulated, address) == EINPROGRESS);
+    World()->RunDue();
+    TUNNEL_CHECK(Network().ConnectResult(simulated) == 0);
+    return RawPeer(simulated);
+  }
   const int descriptor = socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
   TUNNEL_CHECK(descriptor >= 0);
   TUNNEL_CHECK(connect(descriptor, address.kernel(), address.kernel_length()) == 0);
@@ -157,6 +202,13 @@ RawPeer RawPeer::ConnectTo(const SocketAddress& address) {
 }
 
 size_t RawPeer::SendSome(std::string_view text) const {
+  if (World() != nullptr) {
+    World()->RunDue();
+    const iovec vector = {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()};
+    size_t taken = 0;
+    const int failure = Network().Send(descriptor_, {&vector, 1}, text.size(), taken);
+    return failure == 0 ? taken : 0;
+  }
   const ssize_t sent = send(descriptor_, text.data(), text.size(), MSG_NOSIGNAL);
   return sent < 0 ? 0 : static_cast<size_t>(sent);
 }
@@ -165,6 +217,19 @@ void RawPeer::Send(std::string_view text) const { TUNNEL_CHECK(SendSome(text) ==
 
 bool RawPeer::Pump() {
   std::array<char, 65536> buffer{};
+  if (World() != nullptr) {
+    World()->RunDue();
+    while (!ended && error == 0) {
+      size_t read = 0;
+      const std::span room(reinterpret_cast<uint8_t*>(buffer.data()), buffer.size());
+      const int failure = Network().Receive(descriptor_, room, read);
+      if (failure == EAGAIN) return true;
+      error = failure;
+      ended = failure == 0 && read == 0;
+      received.append(buffer.data(), read);
+    }
+    return false;
+  }
   while (!ended && error == 0) {
     const ssize_t got = recv(descriptor_, buffer.data(), buffer.size(), 0);
     if (got > 0) {
@@ -180,16 +245,83 @@ bool RawPeer::Pump() {
   return false;
 }
 
-void RawPeer::FinishSend() const { TUNNEL_CHECK(shutdown(descriptor_, SHUT_WR) == 0); }
+void RawPeer::FinishSend() const {
+  if (World() != nullptr) {
+    Network().ShutdownWrite(descriptor_);
+  } else {
+    TUNNEL_CHECK(shutdown(descriptor_, SHUT_WR) == 0);
+  }
+}
 
 void RawPeer::Close() {
+  if (World() != nullptr) {
+    if (descriptor_ >= 0) Network().Close(std::exchange(descriptor_, -1));
+    return;
+  }
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
 void RawPeer::Reset() {
+  if (World() != nullptr) {
+    Network().SetLingerReset(descriptor_);
+    Close();
+    return;
+  }
   const linger now = {.l_onoff = 1, .l_linger = 0};
   TUNNEL_CHECK(setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0);
   Close();
+}
+
+RawDatagramPeer::RawDatagramPeer(const SocketAddress& bind_to) : descriptor_(-1) {
+  if (World() != nullptr) {
+    EXPECT_EQ(Network().OpenDatagram(kTestHost, bind_to, descriptor_), 0);
+    return;
+  }
+  descriptor_ = socket(bind_to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(bind(descriptor_, bind_to.kernel(), bind_to.kernel_length()), 0) << std::strerror(errno);
+  const int bytes = kDatagramSocketBufferBytes;
+  (void)setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+}
+
+RawDatagramPeer::~RawDatagramPeer() {
+  if (World() != nullptr) {
+    Network().Close(descriptor_);
+  } else {
+    close(descriptor_);
+  }
+}
+
+SocketAddress RawDatagramPeer::address() const {
+  return World() != nullptr ? Network().LocalAddress(descriptor_) : NameOf(descriptor_);
+}
+
+void RawDatagramPeer::SendTo(const SocketAddress& to, std::string_view text) const {
+  if (World() != nullptr) {
+    EXPECT_EQ(Network().SendDatagram(descriptor_, &to, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}),
+              0);
+    return;
+  }
+  EXPECT_EQ(sendto(descriptor_, text.data(), text.size(), 0, to.kernel(), to.kernel_length()),
+            static_cast<ssize_t>(text.size()))
+      << std::strerror(errno);
+}
+
+std::optional<std::string> RawDatagramPeer::Receive() const {
+  std::string text(kMaxDatagramBytes, '\0');
+  if (World() != nullptr) {
+    World()->RunDue();
+    size_t read = 0;
+    SocketAddress from;
+    bool truncated = false;
+    const std::span room(reinterpret_cast<uint8_t*>(text.data()), text.size());
+    if (Network().ReceiveDatagram(descriptor_, room, read, from, truncated) != 0) return std::nullopt;
+    text.resize(read);
+    return text;
+  }
+  const ssize_t got = recv(descriptor_, text.data(), text.size(), MSG_DONTWAIT);
+  if (got < 0) return std::nullopt;
+  text.resize(static_cast<size_t>(got));
+  return text;
 }
 
 void Pattern::Fill(uint64_t offset, std::span<uint8_t> out) {

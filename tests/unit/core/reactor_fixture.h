@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/reactor.h"
+#include "core/sim_world.h"
 #include "core/stream_socket.h"
 
 namespace tunnel::core::testing {
@@ -22,15 +23,22 @@ inline constexpr Duration kPatience = std::chrono::seconds(60);
 struct BackendCase {
   std::string name;
   ReactorOptions options;
+  std::optional<SimOptions> sim = {};  // a simulated world instead
 };
 
 // epoll, io_uring, io_uring without each of its optional features, and without any.
 std::vector<BackendCase> BackendCases();
+// Those, and simulated worlds: one that is as calm as loopback, and some that do by the dice what real backends may do.
+std::vector<BackendCase> BackendCasesWithSim();
 inline void PrintTo(const BackendCase& backend, std::ostream* out) { *out << backend.name; }
 inline std::string CaseName(const ::testing::TestParamInfo<BackendCase>& info) { return info.param.name; }
 
-// Null when this kernel refuses the backend.
+// Null when this kernel refuses the backend. All reactors of one test share one simulated world.
 std::unique_ptr<Reactor> MakeReactor(const BackendCase& backend);
+
+// The world of the test that runs, of which all is one host; null on a real backend.
+SimWorld* World();
+inline constexpr SimHost kTestHost{0};
 
 // A test with one reactor, which must have let go of every socket and buffer when the test has.
 class ReactorTest : public ::testing::TestWithParam<BackendCase> {
@@ -55,10 +63,14 @@ class ReactorTest : public ::testing::TestWithParam<BackendCase> {
   INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::tunnel::core::testing::BackendCases()), \
                            ::tunnel::core::testing::CaseName)
 
-// A connected pair of non-blocking TCP descriptors over loopback.
+#define TUNNEL_FOR_EVERY_BACKEND_AND_SIM(suite)                                                                  \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(::tunnel::core::testing::BackendCasesWithSim()), \
+                           ::tunnel::core::testing::CaseName)
+
+// A connected pair of non-blocking TCP descriptors over loopback, in the world if there is one.
 std::pair<int, int> TcpPair();
 
-// The far end of a connection, driven by plain system calls that never block.
+// The far end of a connection, driven by plain system calls that never block, or by those of the world.
 class RawPeer {
  public:
   explicit RawPeer(int descriptor) : descriptor_(descriptor) {}
@@ -83,6 +95,23 @@ class RawPeer {
   std::string received;
   bool ended = false;
   int error = 0;  // errno that ended it
+
+ private:
+  int descriptor_;
+};
+
+// A UDP socket of plain system calls, or of those of the world.
+class RawDatagramPeer {
+ public:
+  explicit RawDatagramPeer(const SocketAddress& bind_to);
+  RawDatagramPeer(const RawDatagramPeer&) = delete;
+  RawDatagramPeer& operator=(const RawDatagramPeer&) = delete;
+  ~RawDatagramPeer();
+
+  [[nodiscard]] SocketAddress address() const;
+  void SendTo(const SocketAddress& to, std::string_view text) const;
+  // nullopt when nothing is there.
+  [[nodiscard]] std::optional<std::string> Receive() const;
 
  private:
   int descriptor_;

@@ -17,7 +17,7 @@ using testing::Sink;
 using testing::Source;
 
 class SocketCloseTest : public ReactorTest {};
-TUNNEL_FOR_EVERY_BACKEND(SocketCloseTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(SocketCloseTest);
 
 // A connection that is destroyed, handler and socket, from within one of its callbacks.
 class SelfDestroyer final : public StreamSocket::Handler {

@@ -15,7 +15,7 @@ using testing::ReactorTest;
 using testing::Sink;
 
 class SocketStressTest : public ReactorTest {};
-TUNNEL_FOR_EVERY_BACKEND(SocketStressTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(SocketStressTest);
 
 constexpr uint64_t kMaxBytes = uint64_t{400} * 1024;
 

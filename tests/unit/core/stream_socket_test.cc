@@ -33,7 +33,7 @@ class StreamSocketTest : public ReactorTest {
   StreamSocket socket_;
   Recorder recorder_;
 };
-TUNNEL_FOR_EVERY_BACKEND(StreamSocketTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(StreamSocketTest);
 
 // Sends back what it receives, pausing while its queue is full.
 class Echo final : public StreamSocket::Handler {

@@ -12,7 +12,7 @@ using std::chrono::milliseconds;
 using testing::ReactorTest;
 
 class TaskTest : public ReactorTest {};
-TUNNEL_FOR_EVERY_BACKEND(TaskTest);
+TUNNEL_FOR_EVERY_BACKEND_AND_SIM(TaskTest);
 
 struct Log {
   std::vector<std::string> lines;
