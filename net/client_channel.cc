@@ -48,9 +48,8 @@ core::Task<void> ClientChannel::Keep() {
                    core::ToMilliseconds(delay));
     }
     back_off = std::min(back_off * 2, kBackOffMax);
-    core::Sleep pause(delay);
-    const absl::Status slept = co_await pause;
-    if (!slept.ok()) break;
+    const absl::Status paused = co_await Pause(delay);
+    if (!paused.ok()) break;
   }
   // Cancelled while it was up, it goes without a word.
   for (std::unique_ptr<Link>* link : {&link_, &retired_}) {
@@ -60,6 +59,21 @@ core::Task<void> ClientChannel::Keep() {
     }
     link->reset();
   }
+}
+
+core::Task<absl::Status> ClientChannel::Pause(Duration delay) {
+  core::TaskContext& context = co_await CurrentTask();
+  const core::TimePoint until = context_.reactor.now() + delay;
+  {
+    const DeadlineGuard limit(context, delay);
+    (void)co_await context_.stranded.Wait();
+  }
+  if (!context.interruption().ok()) co_return context.interruption();
+  const core::TimePoint now = context_.reactor.now();
+  if (now >= until) co_return absl::OkStatus();
+  core::Sleep rest(std::min(until - now, context_.reactor.RandomBelow(kBackOffStranded)));
+  const absl::Status slept = co_await rest;
+  co_return slept;
 }
 
 core::Task<absl::Status> ClientChannel::KeepUp() {

@@ -27,6 +27,8 @@ struct ChannelContext {
   core::Event dial_done;
   // Called when a channel went up or down.
   absl::AnyInvocable<void()> changed;
+  // Set while streams wait for a channel.
+  core::Event stranded;
   // It was said that the server speaks the legacy protocol.
   bool legacy_said = false;
 };
@@ -65,6 +67,8 @@ class ClientChannel {
       std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config);
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Upgrade(std::unique_ptr<TlsStream> stream,
                                                                           std::string description);
+  // Waits before the next attempt. Not Ok when the task was cancelled.
+  [[nodiscard]] core::Task<absl::Status> Pause(core::Duration delay);
   // Waits until the channel is down, and replaces it when it has its age. Not Ok when the task was cancelled.
   [[nodiscard]] core::Task<absl::Status> KeepUp();
   // Dials another connection and moves to it. Ok when that was done.

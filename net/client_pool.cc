@@ -13,6 +13,13 @@ ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsCl
     : reactor_(reactor),
       session_(reactor, budget_),
       context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory, .session = session_} {
+  session_.SetStranded([this](bool stranded) {
+    if (stranded) {
+      context_.stranded.Set();
+    } else {
+      context_.stranded.Reset();
+    }
+  });
   context_.changed = [this] {
     const unsigned up = channels_up();
     if (up > 0) {

@@ -27,6 +27,8 @@ inline constexpr core::Duration kCloseLimit = std::chrono::seconds(3);
 inline constexpr core::Duration kDialLimit = std::chrono::seconds(15);
 inline constexpr core::Duration kBackOffMin = std::chrono::milliseconds(250);
 inline constexpr core::Duration kBackOffMax = std::chrono::seconds(30);
+// No more than this while streams wait for a channel, which they do for kMuxResumeLimit only.
+inline constexpr core::Duration kBackOffStranded = std::chrono::seconds(1);
 // A channel that is lost sooner than this counts as a dial that failed, or a server that takes channels and drops them
 // would be dialled without pause.
 inline constexpr core::Duration kChannelHolds = kPingInterval;
@@ -101,8 +103,9 @@ inline constexpr unsigned kMuxOpensPerSecond = 2048;
 inline constexpr size_t kMuxSessionsPerCore = 4096;
 // How long a stream is kept without a channel.
 inline constexpr core::Duration kMuxResumeLimit = std::chrono::seconds(30);
-// A channel that answers nothing for this long (and for as long as what is queued takes) is asked with a PING; when that
-// is not answered for as long again while other channels deliver, it is frozen. Long enough for a host that is overloaded.
+// A channel that answers nothing for this long (and for as long as what is queued takes) is asked with a PING; when
+// that is not answered for as long again while other channels deliver, it is frozen. Long enough for a host that is
+// overloaded.
 inline constexpr core::Duration kMuxSilenceLimit = std::chrono::seconds(1);
 // PINGs that may be unanswered before a channel is dead.
 inline constexpr unsigned kMuxMissedPongs = 2;

@@ -134,6 +134,12 @@ void MuxClientSession::OnDetached() {
   });
 }
 
+void MuxClientSession::OnUnboundChanged() {
+  if (stranded_ == HasUnbound()) return;
+  stranded_ = HasUnbound();
+  if (tell_stranded_ != nullptr) tell_stranded_(stranded_);
+}
+
 MuxStream* MuxClientSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) {
   // Servers open streams for listeners, and this client has asked for none.
   const proto::Target nowhere{.host = "0.0.0.0", .port = 0};

@@ -27,6 +27,8 @@ class MuxClientSession final : public MuxSession {
 
   // Moves every stream off `channel`, where there is another one for it.
   void MoveAway(MuxChannel& channel);
+  // Called when streams have begun, or ceased, to wait for a channel.
+  void SetStranded(std::function<void(bool stranded)> stranded) { tell_stranded_ = std::move(stranded); }
   // Called when the server wants a channel to be left.
   void SetGoAway(absl::AnyInvocable<void(MuxChannel&)> go_away) { go_away_ = std::move(go_away); }
 
@@ -36,6 +38,7 @@ class MuxClientSession final : public MuxSession {
   void OnGoAway(MuxChannel& channel, const proto::MuxFrame& frame) override;
   void OnAttached(MuxChannel& channel) override;
   void OnDetached() override;
+  void OnUnboundChanged() override;
 
   // The same, for a stream of `epoch`, which no other channels can carry.
   [[nodiscard]] MuxChannel* ChooseFor(std::optional<uint64_t> epoch) const;
@@ -43,6 +46,8 @@ class MuxClientSession final : public MuxSession {
 
   proto::MuxSessionId id_;
   uint32_t next_id_ = 1;
+  bool stranded_ = false;
+  std::function<void(bool)> tell_stranded_;
   absl::AnyInvocable<void(MuxChannel&)> go_away_;
 };
 

@@ -54,6 +54,7 @@ void MuxSession::Attach(MuxChannel& channel) {
   channels_.push_back(&channel);
   alone_since_ = core::kNever;
   OnAttached(channel);
+  OnUnboundChanged();
 }
 
 void MuxSession::Detach(MuxChannel& channel, const absl::Status& reason) {
@@ -62,6 +63,7 @@ void MuxSession::Detach(MuxChannel& channel, const absl::Status& reason) {
   if (channels_.empty()) alone_since_ = reactor_.now();
   while (MuxStream* stream = channel.FirstBound()) stream->Unbind();
   OnDetached();
+  OnUnboundChanged();
 }
 
 void MuxSession::ProbeOthers(const MuxChannel& channel) {
@@ -143,6 +145,7 @@ void MuxSession::Sweep() {
     if (stream.linger_until() <= now) stream.Reset(MuxResetCode::kAborted, "its last bytes were not taken in time");
   });
   if (!unbound_.empty() || !lingering_.empty()) ArmSweep();
+  OnUnboundChanged();
 }
 
 }  // namespace tunnel::net

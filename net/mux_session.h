@@ -72,6 +72,9 @@ class MuxSession {
   // A channel came; one went, whose streams are unbound now.
   virtual void OnAttached(MuxChannel& channel) = 0;
   virtual void OnDetached() = 0;
+  // Streams began to wait for a channel, or found one, or ended; after all of them have.
+  virtual void OnUnboundChanged() {}
+  [[nodiscard]] bool HasUnbound() const { return !unbound_.empty(); }
   // Ends every stream and lets go of it: for the destructor of who still can be called.
   void EndAll(const absl::Status& reason);
   // Calls `visit` on every stream without a channel; it may bind the one it is called with.

@@ -89,9 +89,13 @@ CarrierTraits TraitsOf(net::Protocol protocol) {
   return {.half_close = native, .resets_pass = native, .isolates_streams = native, .outlives_channels = native};
 }
 
+class ServerSide;
+
 // What the cores of the server share.
 struct ServerSharing {
   net::SourceLimit sources{net::kChannelsPerSource};
+  net::MuxSessionDirectory directory;
+  std::vector<ServerSide*> cores;
   std::vector<core::SocketAddress> server_bound;
   std::vector<core::SocketAddress> client_bound;
 };
@@ -106,8 +110,15 @@ class ServerSide final : public net::TunnelService {
         connector_(reactor, resolver_, policy_),
         datagrams_(reactor, resolver_, policy_, scope()),
         server_(reactor,
-                net::ServerParts{.config = config, .sources = sharing.sources, .tls = TheServerIdentity().tls.get()},
+                net::ServerParts{
+                    .config = config,
+                    .sources = sharing.sources,
+                    .directory = sharing.directory,
+                    .move = [&sharing](unsigned core,
+                                       net::MovedConnection moved) { sharing.cores[core]->Take(std::move(moved)); },
+                    .tls = TheServerIdentity().tls.get()},
                 connector_, datagrams_, relays(), scope()) {
+    sharing.cores.push_back(this);
     server_.SetEmptied([this] { CheckIdle(); });
     const net::ListenSpec& spec = config.listen.front();
     const absl::Status listening = Listen(spec, sharing.server_bound.front(), share_port,
@@ -118,6 +129,13 @@ class ServerSide final : public net::TunnelService {
   }
 
  private:
+  // From another core's turn: as ReactorGroup::Post does it.
+  void Take(net::MovedConnection moved) {
+    reactor().Defer([this, moved = std::move(moved)]() mutable { server_.OnMoved(std::move(moved)); });
+    reactor().Wake();
+  }
+  void GoAway() override { server_.GoAway(); }
+  [[nodiscard]] bool HasLingeringStreams() const override { return server_.HasLingeringStreams(); }
   void CloseChannels() override { server_.CloseChannels(); }
   [[nodiscard]] bool HasChannels() const override { return server_.channels() > 0; }
 
@@ -141,6 +159,7 @@ class ClientSide final : public net::TunnelService {
     pool_->SetChanged([this](unsigned up) {
       if (up == 0) CheckIdle();
     });
+    pool_->SetSettled([this] { CheckIdle(); });
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const net::ListenSpec& spec = config.listen[i];
       const absl::Status listening = Listen(
@@ -158,6 +177,7 @@ class ClientSide final : public net::TunnelService {
     associations_->CloseAll();
     pool_->CloseChannels();
   }
+  [[nodiscard]] bool HasLingeringStreams() const override { return pool_->HasLingeringStreams(); }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
   void Serve(const net::ListenSpec& spec, core::StreamSocket socket) {
     if (spec.kind == net::ListenKind::kForward) {
