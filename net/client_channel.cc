@@ -110,15 +110,18 @@ core::Task<absl::Status> ClientChannel::Replace() {
 }
 
 core::Task<absl::Status> ClientChannel::DialInTurn() {
-  while (context_.dialling) {
-    context_.dial_done.Reset();
-    const absl::Status waited = co_await context_.dial_done.Wait();
-    if (!waited.ok()) co_return waited;
+  core::TaskContext& context = co_await CurrentTask();
+  {
+    const DeadlineGuard patience(context, kDialPatience + context_.reactor.RandomBelow(kDialPatience));
+    while (context_.dialling && context.interruption().ok()) {
+      context_.dial_done.Reset();
+      (void)co_await context_.dial_done.Wait();
+    }
   }
+  if (!context.interruption().ok()) co_return context.interruption();
   context_.dialling = true;
   absl::Status result;
   {
-    core::TaskContext& context = co_await CurrentTask();
     const DeadlineGuard deadline(context, kDialLimit);
     auto dialled = co_await Dial();
     result = dialled.status();

@@ -24,7 +24,7 @@ inline constexpr core::Duration kDeadPeerLimit = std::chrono::seconds(30);
 static_assert(kDeadPeerLimit >= 3 * kPingInterval);
 // How long a Close waits for the peer's.
 inline constexpr core::Duration kCloseLimit = std::chrono::seconds(3);
-inline constexpr core::Duration kDialLimit = std::chrono::seconds(15);
+inline constexpr core::Duration kDialLimit = std::chrono::seconds(10);
 inline constexpr core::Duration kBackOffMin = std::chrono::milliseconds(250);
 inline constexpr core::Duration kBackOffMax = std::chrono::seconds(30);
 // No more than this while streams wait for a channel, which they do for kMuxResumeLimit only.
@@ -34,6 +34,8 @@ inline constexpr core::Duration kBackOffStranded = std::chrono::seconds(1);
 inline constexpr core::Duration kChannelHolds = kPingInterval;
 // Between the dials of one core's channels: middleboxes freeze clients that open several TLS connections at once.
 inline constexpr core::Duration kDialSpacing = std::chrono::milliseconds(100);
+// One that takes longer than this, and as much again by chance, holds up the others no more.
+inline constexpr core::Duration kDialPatience = std::chrono::seconds(2);
 inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
 // A channel of mux/2 is replaced at this age, less a random quarter: middleboxes and CDNs cut connections that are
 // older than half an hour or an hour.
@@ -107,7 +109,11 @@ inline constexpr core::Duration kMuxResumeLimit = std::chrono::seconds(30);
 // that is not answered for as long again while other channels deliver, it is frozen. Long enough for a host that is
 // overloaded.
 inline constexpr core::Duration kMuxSilenceLimit = std::chrono::seconds(1);
-// PINGs that may be unanswered before a channel is dead.
+// One that answers nothing for this long is dead, also where it is the only one: what waits for it has to go on before
+// kOpenLimit.
+inline constexpr core::Duration kMuxDeadLimit = std::chrono::seconds(10);
+static_assert(kMuxDeadLimit + kBackOffStranded < kOpenLimit);
+// PINGs that may be unanswered before a channel is dead on which nothing is waited for.
 inline constexpr unsigned kMuxMissedPongs = 2;
 
 // --- datagrams ---

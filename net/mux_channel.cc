@@ -39,6 +39,7 @@ MuxChannel::MuxChannel(core::Reactor& reactor, WebSocket& socket, MuxSession& se
       watch_timer_(reactor.timers(), [this] { OnWatchTimer(); }) {}
 
 MuxChannel::~MuxChannel() {
+  DropDatagrams();
   if (!std::exchange(up_, false)) return;
   session_.Detach(*this, Unavailable("the channel was closed"));
 }
@@ -102,6 +103,12 @@ void MuxChannel::SendDatagram(const MuxFrame& frame, std::span<const uint8_t> pa
     datagrams_.pop_front();
     counters.datagrams_dropped.Add();
   }
+}
+
+void MuxChannel::DropDatagrams() {
+  reactor_.counters().datagrams_dropped.Add(static_cast<int64_t>(datagrams_.size()));
+  datagrams_.clear();
+  datagram_bytes_ = 0;
 }
 
 void MuxChannel::Schedule(MuxStream& stream) {
@@ -204,6 +211,7 @@ void MuxChannel::GiveUp(const absl::Status& reason) {
 
 void MuxChannel::OnDown(const absl::Status& reason) {
   if (std::exchange(up_, false)) session_.Detach(*this, reason);
+  DropDatagrams();
   ping_timer_.Cancel();
   watch_timer_.Cancel();
   Down down = std::exchange(down_, nullptr);
@@ -405,6 +413,12 @@ void MuxChannel::OnWatchTimer() {
     spdlog::info("channel to {}: frozen: it answers nothing while others do", socket_.peer());
     GiveUp(Unavailable("frozen: nothing came for {} ms while other channels delivered",
                        core::ToMilliseconds(reactor_.now() - last_received_)));
+    return;
+  }
+  const core::Duration silent = reactor_.now() - waiting_since_;
+  if (silent >= kMuxDeadLimit) {
+    GiveUp(absl::DeadlineExceededError(
+        fmt::format("the server answered nothing for {} s", core::ToMilliseconds(silent) / 1000)));
     return;
   }
   // Silent so far. Whether it is this channel or all of them, a PING on each will tell.

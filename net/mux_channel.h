@@ -89,6 +89,8 @@ class MuxChannel final : public Carrier, core::Attention {
   [[nodiscard]] core::Duration SilenceLimit() const;
   [[nodiscard]] core::Duration TimeToSendQueue() const;
   void Pump();
+  // What waits is lost with the channel.
+  void DropDatagrams();
   void MeasureRate();
   // Gives the channel up: its streams go on elsewhere.
   void Break(uint16_t close_code, std::string_view reason);

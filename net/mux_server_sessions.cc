@@ -9,8 +9,13 @@ namespace tunnel::net {
 MuxServerSessions::MuxServerSessions(const MuxServerParts& parts, MuxSessionDirectory& directory)
     : parts_(parts), directory_(directory), sweep_timer_(parts.reactor.timers(), [this] { Sweep(); }) {}
 
-MuxServerSessions::~MuxServerSessions() {
+MuxServerSessions::~MuxServerSessions() { Clear(); }
+
+void MuxServerSessions::Clear() {
+  sweep_timer_.Cancel();
   for (const auto& [number, kept] : sessions_) directory_.Forget(kept.id, parts_.reactor.index());
+  by_id_.clear();
+  sessions_.clear();
 }
 
 unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) {

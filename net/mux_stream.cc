@@ -371,6 +371,8 @@ void MuxStream::OnDatagram(const proto::Target& address, core::Slice payload) {
     Violate("DATAGRAM on a stream that carries bytes");
   } else if (watcher_ != nullptr) {
     watcher_->OnCarried(address, std::move(payload));
+  } else {
+    reactor_.counters().datagrams_dropped.Add();  // whom it is for has just gone
   }
 }
 

@@ -150,6 +150,8 @@ void TunnelServer::GoAway() {
 void TunnelServer::CloseChannels() {
   // Or clients would wait for the rest of this process's streams.
   sessions_.ResetAll("the server stops");
+  closing_ = true;
+  if (channels_.empty()) sessions_.Clear();
   for (const auto& [number, channel] : channels_) channel->socket.Close(proto::kCloseGoingAway, "server stops");
 }
 
@@ -187,6 +189,7 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
 
 void TunnelServer::Attend() {
   for (const uint64_t number : std::exchange(down_, {})) channels_.erase(number);
+  if (channels_.empty() && closing_) sessions_.Clear();
   if (channels_.empty() && emptied_ != nullptr) emptied_();
 }
 

@@ -110,6 +110,7 @@ class TunnelServer final : core::Attention {
   MuxServerSessions sessions_;
   std::map<uint64_t, std::unique_ptr<Channel>> channels_;  // by number, and so closed in that order
   std::vector<uint64_t> down_;
+  bool closing_ = false;  // CloseChannels() was called
   absl::AnyInvocable<void()> emptied_;
 };
 
