@@ -30,6 +30,10 @@ class TunnelService : public core::CoreService {
   // and `accepted` deals the connections out.
   [[nodiscard]] absl::Status Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
                                     core::Listener::Accepted accepted);
+  // Says in the log that something listens for `spec`, and on which port where the kernel chose it.
+  static void LogListening(const ListenSpec& spec, const core::SocketAddress& bound);
+  // The listeners are closed: what else takes in something new stops it, what runs goes on.
+  virtual void StopAdmitting() {}
   // Starts saying goodbye on every channel.
   virtual void CloseChannels() = 0;
   [[nodiscard]] virtual bool HasChannels() const = 0;

@@ -228,13 +228,14 @@ absl::Status SetNumber(std::string_view value, unsigned most, unsigned& number) 
 const Flag kFlags[] = {
     {.spec = {.name = "l", .argument = "URL", .repeatable = true},
      .default_text = "required",
-     .help =
-         "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
-         "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
-         "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections. No ip is 0.0.0.0, port 0 a free one "
-         "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port, with a colon "
-         "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
-         "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
+     .help = "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
+             "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
+             "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections, udp://LISTEN/TARGET[,LISTEN/TARGET...] to "
+             "forward datagrams. No ip is 0.0.0.0, port 0 a free one "
+             "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port but in "
+             "udp://, with a colon "
+             "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
+             "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
      .set = [](std::string_view value, Draft& draft) { return ParseListen(value, draft.config.listen); }},
     {.spec = {.name = "f", .argument = "URL"},
      .default_text = "a client needs it; a server goes out directly",

@@ -74,13 +74,15 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Listeners, Refused,
     testing::ValuesIn(std::vector<BadLine>{
-        {"-l=", "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or proxy://ip:port"},
+        {"-l=",
+         "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET or "
+         "proxy://ip:port"},
         {"-l 127.0.0.1:1080",
-         "-l \"127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "-l \"127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
+         "udp://LISTEN/TARGET or proxy://ip:port"},
         {"-l http://127.0.0.1:1080",
-         "-l \"http://127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "-l \"http://127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
+         "udp://LISTEN/TARGET or proxy://ip:port"},
         {"-l wss://0.0.0.0/p", "-l \"wss://0.0.0.0/p\": expected a port to listen on"},
         {"-l wss://h.example:443/p",
          "-l \"wss://h.example:443/p\": expected an IP address, localhost or nothing before the port to listen on"},
@@ -104,9 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"-l tcp://me:1/h:2",
          "-l \"me:1/h:2\": expected an IP address, localhost or nothing before the port to listen on"},
         {"-l wss://127.0.0.1:1/ -l proxy://127.0.0.1:2",
-         "-l \"proxy://127.0.0.1:2\": expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://) "
-         "in "
-         "one process, not both"},
+         "-l \"proxy://127.0.0.1:2\": expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, "
+         "udp://) in one process, not both"},
         {"-l ws://127.0.0.1:1/a -l ws://127.0.0.1:1/b",
          "-l \"ws://127.0.0.1:1/b\": expected an address that nothing else here listens on, and 127.0.0.1:1 is "
          "another's"},
