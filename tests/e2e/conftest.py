@@ -160,7 +160,7 @@ class Lab:
         if config:
             arguments += ["-ech-config", config]
         process = self.run("client", *arguments, *extra, env=env)
-        process.wait_log(r"listening on (proxy|tcp)://")
+        process.wait_log(r"listening on (proxy|tcp|udp)://")
         if up:
             process.wait_log(r"channel \d+ up:", count=channels)
         return Client(process, port)
