@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "core/udp_offload.h"
 #include "core/uring_features.h"
 #include "ech/config_list.h"
 #include "ech/pem.h"
@@ -182,6 +183,7 @@ absl::Status SetBackend(std::string_view value, Draft& draft) {
 absl::Status SetDisabledFeature(std::string_view text, Draft& draft) {
   std::vector<std::string_view> names;
   for (const char* const name : core::UringFeatureNames()) names.emplace_back(name);
+  for (const char* const name : core::UdpOffloadNames()) names.emplace_back(name);
   if (std::ranges::find(names, text) == names.end()) {
     return InvalidArgument("{}: expected one of {}{}", Quoted(text), fmt::join(names, ", "),
                            DidYouMean(text, names, ""));
@@ -416,7 +418,7 @@ const Flag kFlags[] = {
      .side = Side::kProcess,
      .default_text = "none",
      .help = "Kernel features not to use though they are there: single-issuer, registered-ring, multishot-accept, "
-             "multishot-receive, multishot-datagrams.",
+             "multishot-receive, multishot-datagrams of io_uring; udp-gso, udp-gro.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(value, [&](std::string_view text) { return SetDisabledFeature(text, draft); });

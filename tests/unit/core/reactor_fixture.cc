@@ -15,6 +15,7 @@
 #include <random>
 
 #include "core/check.h"
+#include "core/udp_offload.h"
 #include "core/uring_features.h"
 
 namespace tunnel::core::testing {
@@ -70,6 +71,7 @@ std::vector<BackendCase> BackendCases() {
     cases.push_back(without);
     bare.options.backend_options.disabled_features.emplace_back(feature);
   }
+  for (const char* feature : UdpOffloadNames()) bare.options.backend_options.disabled_features.emplace_back(feature);
   cases.push_back(bare);
   return cases;
 }
