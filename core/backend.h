@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -19,6 +20,7 @@
 #include "core/buffer_pool.h"
 #include "core/intrusive_list.h"
 #include "core/io_error.h"
+#include "core/limits.h"
 #include "core/slice.h"
 #include "core/socket_address.h"
 #include "core/status.h"
@@ -45,6 +47,7 @@ struct DatagramScratch {
   msghdr message{};
   iovec vector{};
   sockaddr_storage source{};
+  alignas(cmsghdr) std::array<uint8_t, kDatagramControlBytes> control{};
 };
 
 // One datagram to be sent; both must stay in place during the call.

@@ -44,6 +44,7 @@ namespace tunnel::core {
   X(datagrams_received)  /* by UDP sockets */                                          \
   X(datagrams_unsent)    /* dropped by UDP sockets: full, no way, too long */          \
   X(associations_open)   /* gauge: UDP associations */                                 \
+  X(senders_evicted)     /* of udp:// listeners: others needed the room */             \
   X(datagrams_dropped)   /* no room, no channel, an unreachable target */              \
   X(datagrams_malformed) /* no SOCKS5 header, a fragment, too long */                  \
   X(datagrams_foreign)   /* from whom the association is not for */                    \

@@ -22,13 +22,13 @@ constexpr int kEventsPerWait = 256;
 // Bytes one descriptor may receive, and connections one listener may accept, before others have their turn.
 constexpr int kReceivesPerTurn = 4;
 constexpr int kAcceptsPerTurn = 64;
-constexpr int kDatagramsPerTurn = 64;
+constexpr size_t kDatagramsPerTurn = 64;
 // A receive goes on in the buffer it used before as long as this much of it is free.
 constexpr size_t kMinReceiveRoom = size_t{16} * 1024;
 
 class EpollBackend final : public KernelBackend {
  public:
-  explicit EpollBackend(BufferPool& pool) : pool_(pool) {}
+  EpollBackend(BufferPool& pool, UdpOffload offload) : KernelBackend(offload), pool_(pool) {}
   ~EpollBackend() override {
     receive_buffer_.Reset();
     if (epoll_ >= 0) close(epoll_);
@@ -46,7 +46,10 @@ class EpollBackend final : public KernelBackend {
     return absl::OkStatus();
   }
 
-  [[nodiscard]] std::string Describe() const override { return "epoll (edge-triggered)"; }
+  [[nodiscard]] std::string Describe() const override {
+    const std::string offload = udp_offload().Describe();
+    return offload.empty() ? "epoll (edge-triggered)" : fmt::format("epoll (edge-triggered {})", offload);
+  }
   [[nodiscard]] size_t receive_buffers_in_use() const override { return 0; }
 
   void Start(Operation& operation) override;
@@ -254,7 +257,7 @@ bool EpollBackend::TryReceive(Operation& operation) {
 
 bool EpollBackend::TryReceiveDatagram(Operation& operation) {
   DatagramScratch& scratch = *operation.scratch;
-  for (int i = 0; i < kDatagramsPerTurn; ++i) {
+  for (size_t done = 0; done < kDatagramsPerTurn; ++done) {
     TakeReceiveBuffer(kMaxDatagramBytes);  // of which most is left, and used anew, when nobody keeps the last one
     scratch.vector = {receive_buffer_.data(), receive_buffer_.size()};
     scratch.message = {};
@@ -262,6 +265,8 @@ bool EpollBackend::TryReceiveDatagram(Operation& operation) {
     scratch.message.msg_namelen = sizeof(scratch.source);
     scratch.message.msg_iov = &scratch.vector;
     scratch.message.msg_iovlen = 1;
+    scratch.message.msg_control = scratch.control.data();
+    scratch.message.msg_controllen = scratch.control.size();
     const ssize_t got = recvmsg(operation.descriptor, &scratch.message, 0);
     if (got < 0) {
       if (errno == EAGAIN) return false;
@@ -281,6 +286,10 @@ bool EpollBackend::TryReceiveDatagram(Operation& operation) {
                           .source = &source,
                           .truncated = (scratch.message.msg_flags & MSG_TRUNC) != 0};
     receive_buffer_.RemovePrefix(bytes);
+    if (const size_t segment = CoalescedSize(scratch.message); segment > 0 && !completion.truncated) {
+      done += bytes / segment;
+      DeliverCoalesced(operation, completion, segment);
+    }
     Finish(operation, completion);
     if (!operation.started_ || operation.cancelled_) return false;
   }
@@ -376,8 +385,7 @@ void EpollBackend::Poll(TimePoint deadline) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeEpollBackend(BufferPool& pool, const BackendOptions& options) {
-  (void)options;  // nothing optional is used
-  auto backend = std::make_unique<EpollBackend>(pool);
+  auto backend = std::make_unique<EpollBackend>(pool, ProbeUdpOffload(options.disabled_features));
   if (absl::Status status = backend->Open(); !status.ok()) return status;
   return std::unique_ptr<Backend>(std::move(backend));
 }

@@ -58,7 +58,22 @@ std::optional<IoError> PassingDatagramError(int error_number) {
   }
 }
 
-KernelBackend::KernelBackend() : wake_descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+void DeliverCoalesced(Operation& operation, Completion& completion, size_t segment_bytes) {
+  while (completion.data.size() > segment_bytes) {
+    Completion part{.more = true,
+                    .bytes = segment_bytes,
+                    .data = completion.data.Share(0, segment_bytes),
+                    .source = completion.source};
+    completion.data.RemovePrefix(segment_bytes);
+    operation.on_complete(operation, part);
+  }
+  completion.bytes = completion.data.size();
+}
+
+KernelBackend::KernelBackend(UdpOffload offload)
+    : udp_offload_(offload),
+      datagram_sender_(offload.segmentation),
+      wake_descriptor_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   TUNNEL_CHECK(wake_descriptor_ >= 0);
 }
 
@@ -96,6 +111,7 @@ IoError KernelBackend::OpenDatagram(const SocketAddress& address, int& descripto
   if (descriptor < 0) return FromErrno(errno);
   SetInt(descriptor, SOL_SOCKET, SO_RCVBUF, kDatagramSocketBufferBytes);
   SetInt(descriptor, SOL_SOCKET, SO_SNDBUF, kDatagramSocketBufferBytes);
+  if (udp_offload_.coalescing) (void)EnableCoalescing(descriptor);
   if (address.is_v6()) SetInt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
   if (bind(descriptor, address.kernel(), address.kernel_length()) == 0) return IoError::kOk;
   const IoError error = FromErrno(errno);
@@ -108,46 +124,7 @@ IoError KernelBackend::ConnectDatagram(int descriptor, const SocketAddress& peer
 }
 
 DatagramsSent KernelBackend::SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) {
-  std::array<mmsghdr, kDatagramsPerSend> messages;
-  std::array<iovec, kDatagramsPerSend> vectors;
-  DatagramsSent result;
-  while (!datagrams.empty()) {
-    const size_t count = std::min(datagrams.size(), messages.size());
-    for (size_t i = 0; i < count; ++i) {
-      const OutgoingDatagram& datagram = datagrams[i];
-      // The kernel only reads them; its structures have no const.
-      vectors[i] = {const_cast<uint8_t*>(datagram.payload.data()), datagram.payload.size()};
-      messages[i] = {};
-      messages[i].msg_hdr.msg_iov = &vectors[i];
-      messages[i].msg_hdr.msg_iovlen = 1;
-      if (datagram.to != nullptr) {
-        messages[i].msg_hdr.msg_name = const_cast<sockaddr*>(datagram.to->kernel());
-        messages[i].msg_hdr.msg_namelen = datagram.to->kernel_length();
-      }
-    }
-    bool retried = false;
-    for (size_t at = 0; at < count;) {
-      const int sent =
-          sendmmsg(descriptor, messages.data() + at, static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (sent < 0) {
-        if (errno == EINTR) continue;
-        // What does not fit now would not fit at once either.
-        if (errno == EAGAIN) return result;
-        // Every other error is this datagram's, or it tells of an ICMP message that answered an earlier one: once told,
-        // that is gone, and this one can go.
-        if (!std::exchange(retried, true)) continue;
-        retried = false;
-        ++at;
-        continue;
-      }
-      retried = false;
-      for (size_t i = at; i < at + static_cast<size_t>(sent); ++i) result.bytes += messages[i].msg_len;
-      result.sent += static_cast<size_t>(sent);
-      at += static_cast<size_t>(sent);
-    }
-    datagrams = datagrams.subspan(count);
-  }
-  return result;
+  return datagram_sender_.Send(descriptor, datagrams);
 }
 
 IoError KernelBackend::SetCongestionControl(int descriptor, const std::string& algorithm) {
@@ -172,10 +149,11 @@ void KernelBackend::Close(int descriptor) {
     RemoveSocketFile(file->second);
     socket_files_.erase(file);
   }
+  datagram_sender_.Forget(descriptor);
   TUNNEL_CHECK(close(descriptor) == 0 || errno != EBADF);
 }
 
-void KernelBackend::Detach(int descriptor) { (void)descriptor; }
+void KernelBackend::Detach(int descriptor) { datagram_sender_.Forget(descriptor); }
 
 TimePoint KernelBackend::Now() {
   timespec now{};

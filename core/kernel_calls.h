@@ -9,7 +9,9 @@
 #include <span>
 
 #include "core/backend.h"
+#include "core/datagram_sender.h"
 #include "core/socket_file.h"
+#include "core/udp_offload.h"
 
 namespace tunnel::core {
 
@@ -17,10 +19,14 @@ namespace tunnel::core {
 // it.
 [[nodiscard]] std::optional<IoError> PassingDatagramError(int error_number);
 
+// Says `completion`, which received what CoalescedSize() says is several datagrams, one datagram at a time, slices of
+// one buffer. All but the last, which is left in it.
+void DeliverCoalesced(Operation& operation, Completion& completion, size_t segment_bytes);
+
 // A Backend without its operations: what io_uring and epoll do alike.
 class KernelBackend : public Backend {
  public:
-  KernelBackend();
+  explicit KernelBackend(UdpOffload offload);
   ~KernelBackend() override;
 
   [[nodiscard]] IoError OpenStream(int family, int& descriptor) override;
@@ -42,11 +48,14 @@ class KernelBackend : public Backend {
   void Wake() override;
 
  protected:
+  [[nodiscard]] const UdpOffload& udp_offload() const { return udp_offload_; }
   [[nodiscard]] int wake_descriptor() const { return wake_descriptor_; }
   // Empties the eventfd behind Wake().
   void ConsumeWake() const;
 
  private:
+  const UdpOffload udp_offload_;
+  DatagramSender datagram_sender_;
   int wake_descriptor_;
   // Of the Unix sockets that listen, by descriptor.
   absl::flat_hash_map<int, SocketFile> socket_files_;

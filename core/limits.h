@@ -23,12 +23,21 @@ inline constexpr size_t kDatagramBufferBytes = size_t{68} * 1024;
 inline constexpr unsigned kDatagramBuffers = 64;
 static_assert((kDatagramBuffers & (kDatagramBuffers - 1)) == 0, "the kernel wants a power of two");
 inline constexpr size_t kMaxDatagramBytes = 65527;
-static_assert(kMaxDatagramBytes + 16 + 128 <= kDatagramBufferBytes, "io_uring_recvmsg_out and an address go first");
+// Room for the control message that says that one message is several datagrams.
+inline constexpr size_t kDatagramControlBytes = 24;
+static_assert(kMaxDatagramBytes + 16 + 128 + kDatagramControlBytes <= kDatagramBufferBytes,
+              "io_uring_recvmsg_out, an address and the control message go first");
+// What the kernel coalesces is no larger than the largest datagram, so these buffers are enough for it.
 // What is asked of the kernel for a socket's buffers; it gives less when net.core.rmem_max and wmem_max say so.
 inline constexpr int kDatagramSocketBufferBytes = 4 * 1024 * 1024;
 // Datagrams a socket collects in one turn before it hands them to the kernel, and what it collects at most in bytes.
 inline constexpr size_t kDatagramsPerSend = 64;
 inline constexpr size_t kDatagramBatchBytes = size_t{256} * 1024;
+// Datagrams that leave as one message, and their bytes: what every kernel with UDP_SEGMENT takes (UDP_MAX_SEGMENTS was
+// 64 before it was 128; the whole must fit one IPv4 packet).
+inline constexpr size_t kSegmentsPerMessage = 64;
+inline constexpr size_t kSegmentedMessageBytes = 65507;
+static_assert(kSegmentsPerMessage >= kDatagramsPerSend, "a message is never cut short by their number alone");
 
 // --- a socket's send queue ---
 // Above high water writable() is false and producers pause; at low water they are called again.

@@ -27,14 +27,18 @@ constexpr uint16_t kDatagramGroup = 2;
 
 class UringBackend final : public KernelBackend {
  public:
-  UringBackend(BufferPool& pool, UringFeatures features) : features_(features), pool_(pool) {}
+  UringBackend(BufferPool& pool, UringFeatures features, UdpOffload offload)
+      : KernelBackend(offload), features_(features), pool_(pool) {}
   ~UringBackend() override {
     if (open_) io_uring_queue_exit(&ring_);
   }
 
   absl::Status Open();
 
-  [[nodiscard]] std::string Describe() const override { return "io_uring (" + features_.Describe() + ")"; }
+  [[nodiscard]] std::string Describe() const override {
+    const std::string offload = udp_offload().Describe();
+    return fmt::format("io_uring ({}{}{})", features_.Describe(), offload.empty() ? "" : " ", offload);
+  }
   [[nodiscard]] size_t receive_buffers_in_use() const override { return stream_ring_.lent() + datagram_ring_.lent(); }
   void Start(Operation& operation) override;
   void Cancel(Operation& operation) override;
@@ -146,12 +150,14 @@ void UringBackend::Submit(Operation& operation) {
       DatagramScratch& scratch = *operation.scratch;
       scratch.message = {};
       scratch.message.msg_namelen = sizeof(scratch.source);
+      scratch.message.msg_controllen = scratch.control.size();
       if (features_.multishot_datagrams) {
         // The kernel takes sizes from the message and writes all it describes into the buffer.
         io_uring_prep_recvmsg_multishot(sqe, operation.descriptor, &scratch.message, 0);
       } else {
         scratch.vector = {nullptr, kDatagramBufferBytes};
         scratch.message.msg_name = &scratch.source;
+        scratch.message.msg_control = scratch.control.data();
         scratch.message.msg_iov = &scratch.vector;
         scratch.message.msg_iovlen = 1;
         io_uring_prep_recvmsg(sqe, operation.descriptor, &scratch.message, 0);
@@ -234,6 +240,7 @@ void UringBackend::DeliverDatagram(Operation& operation, const RawCompletion& ra
   Completion completion;
   completion.more = (raw.flags & IORING_CQE_F_MORE) != 0;
   SocketAddress source;
+  size_t segment = 0;  // of what the kernel coalesced
   if ((raw.flags & IORING_CQE_F_BUFFER) != 0) {
     completion.data =
         datagram_ring_.Take(raw.flags >> IORING_CQE_BUFFER_SHIFT, raw.result > 0 ? static_cast<size_t>(raw.result) : 0);
@@ -245,17 +252,24 @@ void UringBackend::DeliverDatagram(Operation& operation, const RawCompletion& ra
       TUNNEL_CHECK(out != nullptr);
       source = SocketAddress::FromKernel(static_cast<const sockaddr*>(io_uring_recvmsg_name(out)), out->namelen);
       completion.truncated = (out->flags & MSG_TRUNC) != 0;
+      // Behind the room for the name; the kernel says how much of it is written.
+      msghdr control{};
+      control.msg_control = static_cast<uint8_t*>(io_uring_recvmsg_name(out)) + scratch.message.msg_namelen;
+      control.msg_controllen = out->controllen;
+      segment = CoalescedSize(control);
       const auto* payload = static_cast<const uint8_t*>(io_uring_recvmsg_payload(out, &scratch.message));
       completion.data.RemovePrefix(static_cast<size_t>(payload - completion.data.data()));
     } else {
       source =
           SocketAddress::FromKernel(reinterpret_cast<const sockaddr*>(&scratch.source), scratch.message.msg_namelen);
       completion.truncated = (scratch.message.msg_flags & MSG_TRUNC) != 0;
+      segment = CoalescedSize(scratch.message);
     }
     completion.data.Truncate(std::min(completion.data.size(), kMaxDatagramBytes));
     completion.bytes = completion.data.size();
     if (datagram_ring_.scarce()) completion.data = pool_.Copy(completion.data.bytes());
     completion.source = &source;
+    if (segment > 0 && !completion.truncated) DeliverCoalesced(operation, completion, segment);
   } else if (operation.cancelled_) {
     completion.error = IoError::kCancelled;
   } else if (const std::optional<IoError> passing = PassingDatagramError(-raw.result); passing.has_value()) {
@@ -385,7 +399,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeUringBackend(BufferPool& pool, cons
   std::string error;
   const UringFeatures features = ProbeUring(options.disabled_features, error);
   if (!error.empty()) return Unavailable("{}", error);
-  auto backend = std::make_unique<UringBackend>(pool, features);
+  auto backend = std::make_unique<UringBackend>(pool, features, ProbeUdpOffload(options.disabled_features));
   if (absl::Status status = backend->Open(); !status.ok()) return status;
   return std::unique_ptr<Backend>(std::move(backend));
 }

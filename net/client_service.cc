@@ -9,6 +9,7 @@
 #include "net/forward_listener.h"
 #include "net/limits.h"
 #include "net/proxy_listener.h"
+#include "net/udp_forward.h"
 
 namespace tunnel::net {
 namespace {
@@ -50,13 +51,18 @@ class ClientService final : public TunnelService {
   absl::Status Start();
 
  private:
+  void StopAdmitting() override {
+    for (const auto& forward : udp_forwards_) forward->StopAdmitting();
+  }
   void CloseChannels() override {
+    udp_forwards_.clear();
     associations_->CloseAll();
     pool_->CloseChannels();
   }
   [[nodiscard]] bool HasLingeringStreams() const override { return pool_->HasLingeringStreams(); }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
 
+  absl::Status StartUdpForward(const ListenSpec& spec);
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
   void Serve(const ListenSpec& spec, core::StreamSocket socket);
   // The core to which a connection goes that came to this one; this one unless it has no channel and another has.
@@ -72,6 +78,7 @@ class ClientService final : public TunnelService {
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
   std::unique_ptr<UdpAssociateSet> associations_;
+  std::vector<std::unique_ptr<UdpForward>> udp_forwards_;
   unsigned next_core_ = 0;
 };
 
@@ -104,6 +111,11 @@ absl::Status ClientService::Start() {
 
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const ListenSpec& spec = config.listen[i];
+    if (spec.kind == ListenKind::kUdpForward) {
+      // One socket each, so that a sender always meets the same core; they go round the cores.
+      if (i % group_.size() == reactor().index()) TUNNEL_RETURN_IF_ERROR(StartUdpForward(spec));
+      continue;
+    }
     TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
                                   [this, &spec](core::StreamSocket socket, const core::SocketAddress& peer) {
                                     (void)peer;
@@ -119,6 +131,16 @@ absl::Status ClientService::Start() {
     for (const core::SocketAddress& address : config.server_addresses) add(address);
     if (config.server_addresses.empty()) add(std::nullopt);
   }
+  return absl::OkStatus();
+}
+
+absl::Status ClientService::StartUdpForward(const ListenSpec& spec) {
+  auto forward = std::make_unique<UdpForward>(reactor(), *pool_, spec.target, spec.description);
+  if (const absl::Status opened = forward->Open(spec.address); !opened.ok()) {
+    return Annotate(opened, "-l {}", spec.description);
+  }
+  LogListening(spec, forward->local_address());
+  udp_forwards_.push_back(std::move(forward));
   return absl::OkStatus();
 }
 

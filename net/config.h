@@ -19,15 +19,16 @@ enum class ListenKind {
   kServerTls,    // wss://: the tunnel server
   kServerPlain,  // ws://: the same behind something that ends TLS
   kForward,      // tcp://LISTEN/TARGET: every connection goes to one target
+  kUdpForward,   // udp://LISTEN/TARGET: every datagram goes to one target
   kProxy,        // proxy://: SOCKS4, SOCKS5 and HTTP on one port
 };
 
-// One thing to listen on. `-l tcp://A/B,C/D` makes two.
+// One thing to listen on. `-l tcp://A/B,C/D` makes two, and so does `-l udp://A/B,C/D`.
 struct ListenSpec {
   ListenKind kind = ListenKind::kProxy;
   core::SocketAddress address;
   std::string path;         // server: "/path"; "/" matches every path
-  proto::Target target;     // kForward
+  proto::Target target;     // kForward, kUdpForward
   std::string user;         // kProxy; empty asks for none
   std::string password;     // kProxy
   std::string description;  // as given, without credentials, for the log

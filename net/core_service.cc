@@ -26,12 +26,14 @@ absl::Status TunnelService::Listen(const ListenSpec& spec, core::SocketAddress& 
   auto listener = core::Listener::Open(reactor_, bound, share_port, std::move(accepted));
   if (!listener.ok()) return Annotate(listener.status(), "-l {}", spec.description);
   listeners_.push_back(*std::move(listener));
-  if (first) {
-    const std::string port =
-        spec.address.port() == 0 && !spec.address.is_unix() ? fmt::format(" (port {})", bound.port()) : std::string();
-    spdlog::info("listening on {}{}", spec.description, port);
-  }
+  if (first) LogListening(spec, bound);
   return absl::OkStatus();
+}
+
+void TunnelService::LogListening(const ListenSpec& spec, const core::SocketAddress& bound) {
+  const std::string port =
+      spec.address.port() == 0 && !spec.address.is_unix() ? fmt::format(" (port {})", bound.port()) : std::string();
+  spdlog::info("listening on {}{}", spec.description, port);
 }
 
 void TunnelService::Drain(absl::AnyInvocable<void()> drained) { drain_scope_.Spawn(DrainInOrder(std::move(drained))); }
@@ -54,7 +56,7 @@ core::Task<void> TunnelService::WaitUntil(Condition done, core::Duration limit) 
 
 core::Task<void> TunnelService::DrainInOrder(absl::AnyInvocable<void()> drained) {
   listeners_.clear();
-  GoAway();
+  StopAdmitting();
   co_await WaitUntil([](TunnelService& self) { return self.relays_.size() == 0 && !self.HasLingeringStreams(); },
                      kDrainLimit);
   CloseChannels();

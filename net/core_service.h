@@ -30,8 +30,10 @@ class TunnelService : public core::CoreService {
   // and `accepted` deals the connections out.
   [[nodiscard]] absl::Status Listen(const ListenSpec& spec, core::SocketAddress& bound, bool share_port,
                                     core::Listener::Accepted accepted);
-  // A drain begins: tells the peers that nothing is to be opened any more.
-  virtual void GoAway() {}
+  // Says in the log that something listens for `spec`, and on which port where the kernel chose it.
+  static void LogListening(const ListenSpec& spec, const core::SocketAddress& bound);
+  // The listeners are closed: what else takes in something new stops it, and says so to its peers; what runs goes on.
+  virtual void StopAdmitting() {}
   // Whether streams that no relay holds any more still have bytes on their way.
   [[nodiscard]] virtual bool HasLingeringStreams() const = 0;
   // Starts saying goodbye on every channel.

@@ -125,6 +125,10 @@ inline constexpr size_t kTargetsPerAssociation = 256;
 inline constexpr size_t kAssociationsPerChannel = 2048;
 inline constexpr int64_t kAssociationsPerCore = 8192;
 static_assert(kAssociationsPerChannel >= kTargetsPerAssociation);
+// Senders that one udp:// listener tells apart; a further one takes the place of who was silent longest. A resolver
+// that asks each question from a port of its own has so many under way.
+inline constexpr size_t kSendersPerUdpForward = 1024;
+static_assert(kAssociationsPerChannel >= kSendersPerUdpForward);
 // What waits for one target to be resolved, or for a proxy to be asked for an association with any number of them.
 inline constexpr size_t kWaitingDatagrams = 256;
 inline constexpr size_t kWaitingDatagramBytes = size_t{128} * 1024;

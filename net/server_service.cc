@@ -152,7 +152,7 @@ class ServerService final : public TunnelService {
   }
 
  private:
-  void GoAway() override { server_->GoAway(); }
+  void StopAdmitting() override { server_->GoAway(); }
   [[nodiscard]] bool HasLingeringStreams() const override { return server_->HasLingeringStreams(); }
   void CloseChannels() override { server_->CloseChannels(); }
   [[nodiscard]] bool HasChannels() const override { return server_->channels() > 0; }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "core/udp_offload.h"
 #include "core/uring_features.h"
 #include "ech/config_list.h"
 #include "ech/pem.h"
@@ -183,6 +184,7 @@ absl::Status SetBackend(std::string_view value, Draft& draft) {
 absl::Status SetDisabledFeature(std::string_view text, Draft& draft) {
   std::vector<std::string_view> names;
   for (const char* const name : core::UringFeatureNames()) names.emplace_back(name);
+  for (const char* const name : core::UdpOffloadNames()) names.emplace_back(name);
   if (std::ranges::find(names, text) == names.end()) {
     return InvalidArgument("{}: expected one of {}{}", Quoted(text), fmt::join(names, ", "),
                            DidYouMean(text, names, ""));
@@ -229,13 +231,14 @@ absl::Status SetNumber(std::string_view value, unsigned most, unsigned& number) 
 const Flag kFlags[] = {
     {.spec = {.name = "l", .argument = "URL", .repeatable = true},
      .default_text = "required",
-     .help =
-         "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
-         "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
-         "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections. No ip is 0.0.0.0, port 0 a free one "
-         "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port, with a colon "
-         "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
-         "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
+     .help = "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
+             "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
+             "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections, udp://LISTEN/TARGET[,LISTEN/TARGET...] to "
+             "forward datagrams. No ip is 0.0.0.0, port 0 a free one "
+             "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port but in "
+             "udp://, with a colon "
+             "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
+             "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
      .set = [](std::string_view value, Draft& draft) { return ParseListen(value, draft.config.listen); }},
     {.spec = {.name = "f", .argument = "URL"},
      .default_text = "a client needs it; a server goes out directly",
@@ -417,7 +420,7 @@ const Flag kFlags[] = {
      .side = Side::kProcess,
      .default_text = "none",
      .help = "Kernel features not to use though they are there: single-issuer, registered-ring, multishot-accept, "
-             "multishot-receive, multishot-datagrams.",
+             "multishot-receive, multishot-datagrams of io_uring; udp-gso, udp-gro.",
      .set =
          [](std::string_view value, Draft& draft) {
            return ForEach(value, [&](std::string_view text) { return SetDisabledFeature(text, draft); });

@@ -133,13 +133,16 @@ absl::Status ParseUrlListen(std::string_view text, std::vector<net::ListenSpec>&
   return absl::OkStatus();
 }
 
-absl::Status ParseForward(std::string_view item, std::vector<net::ListenSpec>& listen) {
-  const bool listens_on_unix = item.starts_with(proto::kUnixPrefix);
+// One rule of tcp:// or, with `udp`, udp://, which knows no Unix sockets.
+absl::Status ParseForward(std::string_view item, bool udp, std::vector<net::ListenSpec>& listen) {
+  const std::string_view scheme = udp ? "udp" : "tcp";
+  const bool listens_on_unix = !udp && item.starts_with(proto::kUnixPrefix);
   // The path of a socket goes to the next colon; the slash that parts it from the target is behind that.
   const size_t path_end = listens_on_unix ? item.find(':', proto::kUnixPrefix.size()) : 0;
   const size_t slash = path_end == std::string_view::npos ? path_end : item.find('/', path_end);
   if (slash == std::string_view::npos || (listens_on_unix && slash != path_end + 1)) {
-    return InvalidArgument("{}: expected tcp://LISTEN/TARGET, as 127.0.0.1:2222/host:22{}", QuotedUrl(item),
+    return InvalidArgument("{}: expected {}://LISTEN/TARGET, as {}{}", QuotedUrl(item), scheme,
+                           udp ? "127.0.0.1:5353/9.9.9.9:53" : "127.0.0.1:2222/host:22",
                            listens_on_unix ? " or unix:/socket:/host:22" : "");
   }
   std::string_view listen_text = item.substr(0, slash);
@@ -159,15 +162,15 @@ absl::Status ParseForward(std::string_view item, std::vector<net::ListenSpec>& l
   if (!listens_on_unix) address = ListenAddress(where->host, where->port);
   if (!address) return NoListenAddress(item);
   absl::StatusOr<proto::Target> target = proto::ParseTarget(target_text);
-  if (target_text.starts_with(proto::kUnixPrefix)) {
+  if (!udp && target_text.starts_with(proto::kUnixPrefix)) {
     if (!proto::IsUnixTarget(target_text)) return NoUnixPath(item, "unix:/socket after the slash");
     target = proto::Target{.host = std::string(target_text), .port = 0};
   }
   if (!target.ok()) return InvalidArgument("{}: expected a target, host:port, after the slash", QuotedUrl(item));
-  listen.push_back({.kind = net::ListenKind::kForward,
+  listen.push_back({.kind = udp ? net::ListenKind::kUdpForward : net::ListenKind::kForward,
                     .address = *address,
                     .target = *std::move(target),
-                    .description = fmt::format("tcp://{}", item)});
+                    .description = fmt::format("{}://{}", scheme, item)});
   return absl::OkStatus();
 }
 
@@ -323,15 +326,17 @@ absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& li
   if (scheme_end != std::string_view::npos && (scheme == "ws" || scheme == "wss" || scheme == "proxy")) {
     return ParseUrlListen(text, listen);
   }
-  if (scheme_end == std::string_view::npos || scheme != "tcp") {
-    return InvalidArgument("{}: expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or proxy://ip:port",
-                           QuotedUrl(text));
+  if (scheme_end == std::string_view::npos || (scheme != "tcp" && scheme != "udp")) {
+    return InvalidArgument(
+        "{}: expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET or "
+        "proxy://ip:port",
+        QuotedUrl(text));
   }
   const absl::StatusOr<std::vector<std::string_view>> items = SplitList(text.substr(scheme_end + 3));
   if (!items.ok()) {
-    return InvalidArgument("{}: expected tcp://LISTEN/TARGET[,LISTEN/TARGET...]", QuotedUrl(text));
+    return InvalidArgument("{}: expected {}://LISTEN/TARGET[,LISTEN/TARGET...]", QuotedUrl(text), scheme);
   }
-  for (const std::string_view item : *items) TUNNEL_RETURN_IF_ERROR(ParseForward(item, listen));
+  for (const std::string_view item : *items) TUNNEL_RETURN_IF_ERROR(ParseForward(item, scheme == "udp", listen));
   return absl::OkStatus();
 }
 

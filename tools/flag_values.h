@@ -29,7 +29,7 @@ namespace tunnel::tools {
 // `-l`: appends what `text` listens on. The host is an IP address, `localhost` (127.0.0.1) or nothing (0.0.0.0); port 0
 // asks the kernel for one. Everywhere `unix:/socket` may stand in the place of host and port; its path goes to the next
 // colon: `ws://unix:/run/t.sock:/path`, `proxy://unix:/run/p.sock`, `tcp://unix:/run/a.sock:/host:22`, and as a target
-// `tcp://127.0.0.1:22/unix:/run/b.sock`.
+// `tcp://127.0.0.1:22/unix:/run/b.sock`; not in `udp://127.0.0.1:53/9.9.9.9:53`.
 [[nodiscard]] absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& listen);
 
 // `-f`: of a client, wss://, sets server_host, server_port (443 when there is none) and server_path; of a server,

@@ -164,18 +164,20 @@ absl::Status CheckListeners(const Draft& draft) {
   const auto is_server = [](const net::ListenSpec& spec) {
     return spec.kind == net::ListenKind::kServerTls || spec.kind == net::ListenKind::kServerPlain;
   };
+  const auto is_udp = [](const net::ListenSpec& spec) { return spec.kind == net::ListenKind::kUdpForward; };
   for (const net::ListenSpec& spec : config.listen) {
     if (is_server(spec) == config.is_server()) continue;
     return InvalidArgument(
-        "{} {}: expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://) in one process, not "
-        "both",
+        "{} {}: expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, udp://) in one "
+        "process, not both",
         draft.given.at("l"), Quoted(spec.description));
   }
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const core::SocketAddress& address = config.listen[i].address;
     if (address.port() == 0 && !address.is_unix()) continue;
     for (size_t j = 0; j < i; ++j) {
-      if (config.listen[j].address != address) continue;
+      const bool same_ports = is_udp(config.listen[i]) == is_udp(config.listen[j]);
+      if (!same_ports || config.listen[j].address != address) continue;
       return InvalidArgument("{} {}: expected an address that nothing else here listens on, and {} is another's",
                              draft.given.at("l"), Quoted(config.listen[i].description), address.ToString());
     }

@@ -174,7 +174,7 @@ class Lab:
         if self.protocol and "-proto" not in extra:
             arguments += ["-proto", self.protocol]
         process = self.run("client", *arguments, *extra, env=env)
-        process.wait_log(r"listening on (proxy|tcp)://")
+        process.wait_log(r"listening on (proxy|tcp|udp)://")
         if up:
             process.wait_log(r"channel \d+ up:", count=channels)
         return Client(process, port)

@@ -81,6 +81,7 @@ void CheckConsistent(const Config& config) {
     TUNNEL_CHECK(server == config.is_server());
     TUNNEL_CHECK(spec.address.valid());
     TUNNEL_CHECK(!server || spec.path.starts_with('/'));
+    TUNNEL_CHECK(spec.kind != ListenKind::kUdpForward || (spec.target.port != 0 && !spec.address.is_unix()));
     TUNNEL_CHECK(spec.kind != ListenKind::kForward || spec.target.port != 0 ||
                  tunnel::proto::IsUnixTarget(spec.target.host));
     TUNNEL_CHECK(spec.user.empty() == spec.password.empty());

@@ -134,7 +134,7 @@ class ServerSide final : public net::TunnelService {
     reactor().Defer([this, moved = std::move(moved)]() mutable { server_.OnMoved(std::move(moved)); });
     reactor().Wake();
   }
-  void GoAway() override { server_.GoAway(); }
+  void StopAdmitting() override { server_.GoAway(); }
   [[nodiscard]] bool HasLingeringStreams() const override { return server_.HasLingeringStreams(); }
   void CloseChannels() override { server_.CloseChannels(); }
   [[nodiscard]] bool HasChannels() const override { return server_.channels() > 0; }

@@ -16,6 +16,7 @@
 
 #include "core/check.h"
 #include "core/limits.h"
+#include "core/udp_offload.h"
 #include "core/uring_features.h"
 
 namespace tunnel::core::testing {
@@ -97,6 +98,7 @@ std::vector<BackendCase> BackendCases() {
     cases.push_back(without);
     bare.options.backend_options.disabled_features.emplace_back(feature);
   }
+  for (const char* feature : UdpOffloadNames()) bare.options.backend_options.disabled_features.emplace_back(feature);
   cases.push_back(bare);
   return cases;
 }

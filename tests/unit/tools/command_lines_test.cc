@@ -30,6 +30,9 @@ std::string Shape(const net::Config& config) {
       case net::ListenKind::kServerPlain:
         shape += "ws " + spec.address.ToString() + (spec.address.is_unix() ? ":" : "") + spec.path;
         break;
+      case net::ListenKind::kUdpForward:
+        shape += "udp " + spec.address.ToString() + ">" + proto::ToString(spec.target);
+        break;
       case net::ListenKind::kForward:
         shape += "tcp " + spec.address.ToString() + ">" + proto::ToString(spec.target);
         break;
@@ -116,6 +119,38 @@ INSTANTIATE_TEST_SUITE_P(
              "proxy 127.0.0.1:1080 to t.example:443/tunnel n=3 open"},
         Line{"-l proxy://127.0.0.1:1080 -l tcp://127.0.0.1:1/h.example:1 -f wss://t.example/tunnel -proto legacy",
              "proxy 127.0.0.1:1080 tcp 127.0.0.1:1>h.example:1 to t.example:443/tunnel n=3 ech=cloudflare-ech.com"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    UdpForwards, OriginalLines,
+    testing::Values(
+        Line{"-l udp://127.0.0.1:5353/9.9.9.9:53 -f wss://t.example -fallback",
+             "udp 127.0.0.1:5353>9.9.9.9:53 to t.example:443/ n=3 open"},
+        Line{"-l UDP://:53/dns.example:53,[::1]:53/[2001:db8::1]:53 -f wss://t.example -fallback",
+             "udp 0.0.0.0:53>dns.example:53 udp [::1]:53>[2001:db8::1]:53 to t.example:443/ n=3 open"},
+        // The ports of UDP and TCP are not the same ones.
+        Line{"-l udp://127.0.0.1:53/h.example:53 -l tcp://127.0.0.1:53/h.example:53 -l proxy://127.0.0.1:1080 "
+             "-l udp://127.0.0.1:0/a.example:1,127.0.0.1:0/b.example:2 -f wss://t.example -fallback",
+             "udp 127.0.0.1:53>h.example:53 tcp 127.0.0.1:53>h.example:53 proxy 127.0.0.1:1080 "
+             "udp 127.0.0.1:0>a.example:1 udp 127.0.0.1:0>b.example:2 to t.example:443/ n=3 open"}));
+
+TEST(CommandLines, UdpForwardsThatAreNone) {
+  const std::string client = " -f wss://t.example -fallback";
+  EXPECT_EQ(ErrorOf("-l udp://" + client), "-l \"udp://\": expected udp://LISTEN/TARGET[,LISTEN/TARGET...]");
+  EXPECT_EQ(ErrorOf("-l udp://127.0.0.1:53" + client),
+            "-l \"127.0.0.1:53\": expected udp://LISTEN/TARGET, as 127.0.0.1:5353/9.9.9.9:53");
+  EXPECT_EQ(ErrorOf("-l udp://unix:/run/a.sock:/h.example:53" + client),
+            "-l \"unix:/run/a.sock:/h.example:53\": expected an address to listen on, ip:port, before the slash");
+  EXPECT_EQ(ErrorOf("-l udp://127.0.0.1:53/unix:/run/a.sock" + client),
+            "-l \"127.0.0.1:53/unix:/run/a.sock\": expected a target, host:port, after the slash");
+  EXPECT_EQ(ErrorOf("-l udp://127.0.0.1:53/h.example:0" + client),
+            "-l \"127.0.0.1:53/h.example:0\": expected a target, host:port, after the slash");
+  EXPECT_EQ(ErrorOf("-l udp://127.0.0.1:53/h.example:53,127.0.0.1:53/i.example:53" + client),
+            "-l \"udp://127.0.0.1:53/i.example:53\": expected an address that nothing else here listens on, and "
+            "127.0.0.1:53 is another's");
+  EXPECT_EQ(ErrorOf("-l ws://127.0.0.1:1/ -l udp://127.0.0.1:53/h.example:53"),
+            "-l \"udp://127.0.0.1:53/h.example:53\": expected a server's listeners (wss://, ws://) or a client's "
+            "(proxy://, tcp://, udp://) in one process, not both");
+}
 
 INSTANTIATE_TEST_SUITE_P(
     UnixSockets, OriginalLines,

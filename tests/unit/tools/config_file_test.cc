@@ -173,7 +173,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"fallback = \"yes\"\n", "c.toml:1: fallback \"yes\": expected true or false, without quotes"},
         {"fallback = 1\n", "c.toml:1: fallback 1: expected true or false, without quotes"},
         {"l = [\n  \"proxy://127.0.0.1:1\",\n  \"ftp://127.0.0.1\"\n]\n",
-         "c.toml:3: l \"ftp://127.0.0.1\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or "
+         "c.toml:3: l \"ftp://127.0.0.1\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
+         "udp://LISTEN/TARGET or "
          "proxy://ip:port"},
         {"l = [[\"proxy://127.0.0.1:1\"]]\n",
          "c.toml:1: l is an array: expected a string in quotes, or an array of them"},

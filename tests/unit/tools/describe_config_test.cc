@@ -11,14 +11,17 @@ namespace {
 using testing::HasSubstr;
 
 TEST(DescribeConfig, MasksSecrets) {
-  const net::Config config =
-      Good(std::string("-l proxy://us3r:") + kPassword +
-           "@127.0.0.1:1080 -l tcp://127.0.0.1:2/h:3 -f wss://t.example/p -ip ::1 -token " + kSecret);
-  EXPECT_EQ(DescribeConfig(config),
-            "effective configuration: client listen=proxy://***@127.0.0.1:1080,tcp://127.0.0.1:2/h:3 token=*** "
-            "server=wss://t.example:443/p ip=::1 channels=3 ech=cloudflare-ech.com "
-            "dns=https://dns.alidns.com/dns-query proto=auto state=/home/u/.local/state/ech-tunnel backend=auto "
-            "threads=auto log-level=info log-format=text");
+  const net::Config config = Good(std::string("-l proxy://us3r:") + kPassword +
+                                  "@127.0.0.1:1080 -l tcp://127.0.0.1:2/h:3,127.0.0.1:4/h:5 -l udp://127.0.0.1:2/h:6 "
+                                  "-f wss://t.example/p -ip ::1 -token " +
+                                  kSecret);
+  EXPECT_EQ(
+      DescribeConfig(config),
+      "effective configuration: client "
+      "listen=proxy://***@127.0.0.1:1080,tcp://127.0.0.1:2/h:3,tcp://127.0.0.1:4/h:5,udp://127.0.0.1:2/h:6 token=*** "
+      "server=wss://t.example:443/p ip=::1 channels=3 ech=cloudflare-ech.com "
+      "dns=https://dns.alidns.com/dns-query proto=auto state=/home/u/.local/state/ech-tunnel backend=auto "
+      "threads=auto log-level=info log-format=text");
 }
 
 TEST(DescribeConfig, Server) {

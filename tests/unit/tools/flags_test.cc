@@ -74,13 +74,15 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Listeners, Refused,
     testing::ValuesIn(std::vector<BadLine>{
-        {"-l=", "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or proxy://ip:port"},
+        {"-l=",
+         "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET or "
+         "proxy://ip:port"},
         {"-l 127.0.0.1:1080",
-         "-l \"127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "-l \"127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
+         "udp://LISTEN/TARGET or proxy://ip:port"},
         {"-l http://127.0.0.1:1080",
-         "-l \"http://127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "-l \"http://127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
+         "udp://LISTEN/TARGET or proxy://ip:port"},
         {"-l wss://0.0.0.0/p", "-l \"wss://0.0.0.0/p\": expected a port to listen on"},
         {"-l wss://h.example:443/p",
          "-l \"wss://h.example:443/p\": expected an IP address, localhost or nothing before the port to listen on"},
@@ -104,9 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"-l tcp://me:1/h:2",
          "-l \"me:1/h:2\": expected an IP address, localhost or nothing before the port to listen on"},
         {"-l wss://127.0.0.1:1/ -l proxy://127.0.0.1:2",
-         "-l \"proxy://127.0.0.1:2\": expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://) "
-         "in "
-         "one process, not both"},
+         "-l \"proxy://127.0.0.1:2\": expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, "
+         "udp://) in one process, not both"},
         {"-l ws://127.0.0.1:1/a -l ws://127.0.0.1:1/b",
          "-l \"ws://127.0.0.1:1/b\": expected an address that nothing else here listens on, and 127.0.0.1:1 is "
          "another's"},
@@ -201,7 +202,7 @@ INSTANTIATE_TEST_SUITE_P(
         {kServer + "-threads 1025", "-threads \"1025\": expected a number from 1 to 1024"},
         {kServer + "-disable-feature multishot-recieve",
          "-disable-feature \"multishot-recieve\": expected one of single-issuer, registered-ring, multishot-accept, "
-         "multishot-receive, multishot-datagrams (did you mean multishot-receive?)"},
+         "multishot-receive, multishot-datagrams, udp-gso, udp-gro (did you mean multishot-receive?)"},
         {kServer + "-congestion nice",
          "-congestion \"nice\": expected a congestion control that this system has, as "
          "/proc/sys/net/ipv4/tcp_available_congestion_control lists them"},
@@ -236,7 +237,7 @@ TEST(Flags, ClientInFull) {
       "-dns d.example/dns-query,https://192.0.2.53:8443/q,[2001:db8::4] -ech AUTO -ca ca.pem "
       "-pin BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD "
       "-pin=ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= -proto legacy -state s -backend epoll -threads 2 "
-      "-disable-feature single-issuer,multishot-accept -congestion bbr -log-level debug -log-format json",
+      "-disable-feature single-issuer,multishot-accept,udp-gro -congestion bbr -log-level debug -log-format json",
       surroundings);
   ASSERT_EQ(config.listen.size(), 3U);
   EXPECT_EQ(config.listen[0].kind, net::ListenKind::kProxy);
@@ -268,7 +269,8 @@ TEST(Flags, ClientInFull) {
   EXPECT_EQ(config.state_directory, "s");
   EXPECT_EQ(config.reactor.backend, core::BackendChoice::kEpoll);
   EXPECT_EQ(config.threads, 2U);
-  EXPECT_THAT(config.reactor.backend_options.disabled_features, ElementsAre("single-issuer", "multishot-accept"));
+  EXPECT_THAT(config.reactor.backend_options.disabled_features,
+              ElementsAre("single-issuer", "multishot-accept", "udp-gro"));
   EXPECT_EQ(config.reactor.congestion_control, "bbr");
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.log_format, core::LogFormat::kJson);
