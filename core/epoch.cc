@@ -5,9 +5,11 @@
 // Why e + 2. Let X be made unreachable by thread U, which then stamps e, and let reader P have reached X. Suppose A
 // advances the epoch from e + 1 to e + 2 before P announces again. The fences are [1] in Stamp(), [2] in Quiesce(), [3]
 // in TryAdvance(), and all fences have one order.
-//   [2] before [3]: A sees P's announcement, and must find e + 1 in it. Then P read e + 1 before [2], and U read e after
+//   [2] before [3]: A sees P's announcement, and must find e + 1 in it. Then P read e + 1 before [2], and U read e
+//   after
 //                   [1], so [1] is before [2]: P's reads see that X is unreachable.
-//   [3] before [2]: A read e + 1 before [3], and U read e after [1], so [1] is before [3] and thus before [2]: the same.
+//   [3] before [2]: A read e + 1 before [3], and U read e after [1], so [1] is before [3] and thus before [2]: the
+//   same.
 // Either way P cannot have reached X. An announcement of an epoch long gone only holds the epoch up.
 
 namespace tunnel::core {
