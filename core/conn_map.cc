@@ -44,7 +44,10 @@ ConnKey ConnMap::LegacyKey(std::span<const uint8_t> id) const {
 }
 
 ConnMap::ConnMap(EpochDomain& domain, const Keys& keys)
-    : domain_(domain), keys_(keys), counts_(std::make_unique<Count[]>(domain.capacity())), pool_(domain) {
+    : domain_(domain),
+      keys_{keys.placing, keys.naming, keys.placing_mask & ~uint64_t{2}},
+      counts_(std::make_unique<Count[]>(domain.capacity())),
+      pool_(domain) {
   auto* links = static_cast<Link*>(MapPages(sizeof(Link) << kConnMapMinLevel));
   if (links == nullptr) throw std::bad_alloc();
   // Level k brings half of all beginnings, those at odd multiples, so the first levels fill one array side by side.
@@ -66,7 +69,7 @@ ConnMap::~ConnMap() {
 
 uint64_t ConnMap::OrderOf(const ConnKey& key) const {
   // Odd, so that it differs from every beginning's; never kScanEnd.
-  return (SipHash13(keys_.placing, {key.low, key.high, key.kind_and_stream}) & ~uint64_t{2}) | 1;
+  return (SipHash13(keys_.placing, {key.low, key.high, key.kind_and_stream}) & keys_.placing_mask) | 1;
 }
 
 // Where hashes of `range` begin when there are 2^level ranges.

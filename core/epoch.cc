@@ -47,8 +47,9 @@ unsigned EpochParticipant::TakeSlot(EpochDomain& domain) {
       return i;
     }
   }
-  // The capacity is this program's own number of threads.
-  TUNNEL_CHECK(!"a slot is left in the epoch domain");
+  // How many threads there are is this program's own doing.
+  constexpr bool kSlotLeft = false;
+  TUNNEL_CHECK(kSlotLeft);
   return 0;
 }
 

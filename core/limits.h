@@ -44,8 +44,8 @@ inline constexpr size_t kSendSlices = 32;
 inline constexpr size_t kCoalesceBytes = size_t{2} * 1024;
 
 // --- the connection map ---
-// It begins with 2^10 ranges (16 KiB) and ends with 2^24 (256 MiB), enough for 8 million entries at its usual pace; more
-// than that still work, in longer ranges.
+// It begins with 2^10 ranges (16 KiB) and ends with 2^24 (256 MiB), enough for 8 million entries at its usual pace;
+// more than that still work, in longer ranges.
 inline constexpr unsigned kConnMapMinLevel = 10;
 inline constexpr unsigned kConnMapMaxLevel = 24;
 // Entries a range has when there is to be twice the number of ranges: between a quarter and a half, so that a look-up
