@@ -40,8 +40,8 @@ class EpochPool {
   ~EpochPool() {
     for (std::unique_ptr<Cache>& cache : caches_) {
       if (cache == nullptr) continue;
-      DeleteChain(cache->free);
-      DeleteChain(cache->retiring);
+      delete cache->free;
+      delete cache->retiring;
       DeleteChain(cache->empty);
       DeleteChain(cache->limbo_first);
     }
@@ -81,7 +81,8 @@ class EpochPool {
 
  private:
   struct Bag {
-    // Atomic because a thread that is about to lose the race for this bag reads it while its new owner writes.
+    // Means something only in a chain. Atomic because a thread that is about to lose the race for this bag reads it while
+    // its new owner writes.
     std::atomic<Bag*> next{nullptr};
     uint64_t stamp = 0;  // in limbo: when the last of the nodes had become unreachable
     size_t count = 0;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <barrier>
 #include <csignal>
 #include <thread>
@@ -123,7 +124,7 @@ TEST_P(ConnMapHistoryTest, RecordedHistoriesAreLinearizable) {
 // What the calls said they did adds up to what is there in the end.
 TEST_P(ConnMapHistoryTest, TheBooksBalance) {
   constexpr unsigned kThreads = 4;
-  constexpr uint64_t kCalls = 60'000;
+  constexpr uint64_t kCalls = 100'000;
   constexpr size_t kKeys = 40;
   EpochDomain domain(kThreads + 1);
   ConnMap map(domain, MaskedKeys());
@@ -199,7 +200,9 @@ TEST_P(ConnMapHistoryTest, ScansSeeWhatStays) {
   EpochParticipant self(domain);
   self.Quiesce();
   for (uint64_t i = 0; i < kStaying; ++i) ASSERT_EQ(map.Insert(self, NumberedKey(i), {.handle = i}), std::nullopt);
+  constexpr uint64_t kChanges = 40'000;  // of each thread, at least
   std::atomic<bool> over{false};
+  std::array<std::atomic<uint64_t>, 2> changes{};
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 2; ++t) {
     threads.emplace_back([&, t] {
@@ -207,6 +210,7 @@ TEST_P(ConnMapHistoryTest, ScansSeeWhatStays) {
       HistoryRandom random(t + 1);
       for (uint64_t i = 0; !over.load(std::memory_order_relaxed); ++i) {
         if (i % 16 == 0) mine.Quiesce();
+        changes.at(t).store(i, std::memory_order_relaxed);
         if (i % 256 == 0) std::this_thread::yield();
         const ConnKey passing = NumberedKey(10'000 + random.Below(500));
         if (random.Below(2) == 0) {
@@ -222,7 +226,10 @@ TEST_P(ConnMapHistoryTest, ScansSeeWhatStays) {
       }
     });
   }
-  for (int round = 0; round < 60; ++round) {
+  const auto enough = [&] {
+    return std::ranges::all_of(changes, [](const std::atomic<uint64_t>& made) { return made.load() >= kChanges; });
+  };
+  for (int round = 0; !enough(); ++round) {
     std::array<int, kStaying + 1> times{};
     ConnMap::Cursor cursor = ConnMap::kScanBegin;
     do {

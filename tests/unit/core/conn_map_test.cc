@@ -52,12 +52,13 @@ class ConnMapTest : public ::testing::TestWithParam<uint64_t> {
   EpochParticipant self_{domain_};
 };
 
+std::string PlacesName(const ::testing::TestParamInfo<uint64_t>& info) {
+  constexpr std::array kNames{"All", "High", "Middle", "None"};
+  return kNames.at(info.index);
+}
 INSTANTIATE_TEST_SUITE_P(Places, ConnMapTest,
                          ::testing::Values(~uint64_t{0}, uint64_t{0x3f} << 58, uint64_t{0x3f} << 48, uint64_t{0}),
-                         [](const ::testing::TestParamInfo<uint64_t>& info) {
-                           constexpr std::array kNames{"All", "High", "Middle", "None"};
-                           return std::string(kNames[info.index]);
-                         });
+                         PlacesName);
 
 TEST_P(ConnMapTest, FindsWhatWasInserted) {
   EXPECT_EQ(map_.Find(self_, StreamKeyOf(1)), std::nullopt);
