@@ -2,10 +2,10 @@
 // abseil's hash, and with the map's keyed one), and liburcu's cds_lfht where it is installed (QSBR flavour, keyed
 // hash).
 //
-//   NAME/ENTRIES/READS/process_time/threads:N   READS of 100 calls look up one of ENTRIES that stay; the others insert
-//   a new
-//                                            key or erase the oldest of the thread's own, in turn
+//   NAME/ENTRIES/READS/process_time/threads:N
 //
+// READS of 100 calls look up one of ENTRIES that stay; the others insert a new key or erase the oldest of the thread's
+// own, in turn.
 // CPU is the time of all threads, those of liburcu's that reclaim and resize among them, for one call. A call in 64 is
 // followed by what ends a turn: an announcement to whatever reclaims memory. The label says whether every look-up gave
 // what had been put there.

@@ -87,7 +87,7 @@ class ConnMap {
 
   // Puts `place` under `key`. When there is something already, changes nothing and returns it.
   [[nodiscard]] std::optional<ConnPlace> Insert(EpochParticipant& self, const ConnKey& key, const ConnPlace& place);
-  // Never repeats a step because of what others do, and writes only in the first look into a range after the map grew.
+  // But for the first look into a range after the map grew, writes nothing and never repeats a step because of others.
   [[nodiscard]] std::optional<ConnPlace> Find(EpochParticipant& self, const ConnKey& key);
   // Replaces what is under `key` when its generation is below that of `place`. At no moment is there nothing.
   [[nodiscard]] ConnChange Update(EpochParticipant& self, const ConnKey& key, const ConnPlace& place);
