@@ -1,12 +1,11 @@
 #include "core/conn_map.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <new>
 
 #include "core/check.h"
+#include "core/pages.h"
 
 namespace tunnel::core {
 namespace {
@@ -18,13 +17,6 @@ uint64_t LittleEndianWord(std::span<const uint8_t> bytes) {
   uint64_t word = 0;
   for (size_t i = 0; i < 8; ++i) word |= uint64_t{bytes[i]} << (8 * i);
   return word;
-}
-
-// Zeroed memory, given by the system page by page when it is touched: a growing map must not stop to clear it. Null
-// when the system has none.
-void* MapPages(size_t bytes) {
-  void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return pages == MAP_FAILED ? nullptr : pages;
 }
 
 }  // namespace
@@ -60,10 +52,10 @@ ConnMap::ConnMap(EpochDomain& domain, const Keys& keys)
 }
 
 ConnMap::~ConnMap() {
-  munmap(segments_[0].load(std::memory_order_acquire), sizeof(Link) << kConnMapMinLevel);
+  UnmapPages(segments_[0].load(std::memory_order_acquire), sizeof(Link) << kConnMapMinLevel);
   for (unsigned level = kConnMapMinLevel + 1; level <= kConnMapMaxLevel; ++level) {
     Link* segment = segments_[level].load(std::memory_order_acquire);
-    if (segment != nullptr) munmap(segment, sizeof(Link) << (level - 1));
+    if (segment != nullptr) UnmapPages(segment, sizeof(Link) << (level - 1));
   }
 }
 
@@ -297,7 +289,7 @@ void ConnMap::Grow() {
     Link* none = nullptr;
     if (!segments_[level + 1].compare_exchange_strong(none, segment, std::memory_order_release,
                                                       std::memory_order_acquire)) {
-      munmap(segment, bytes);
+      UnmapPages(segment, bytes);
     }
   }
   (void)level_.compare_exchange_strong(level, level + 1, std::memory_order_acq_rel, std::memory_order_relaxed);
@@ -323,7 +315,7 @@ ConnMap::Cursor ConnMap::Scan(EpochParticipant& self, Cursor cursor, size_t limi
   return kScanEnd;
 }
 
-size_t ConnMap::memory_bytes() const { return ranges() * sizeof(Link) + pool_.nodes() * sizeof(Node); }
+size_t ConnMap::memory_bytes() const { return ranges() * sizeof(Link) + pool_.memory_bytes(); }
 
 void ConnMap::Validate() const {
   size_t entries = 0;

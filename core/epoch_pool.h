@@ -1,5 +1,5 @@
 // Memory for the nodes of a lock-free structure: nodes of one type that are used again when nobody can refer to them
-// any more, without a lock and without calling the allocator but to grow.
+// any more, without a lock and without asking the system for memory but to grow.
 //
 // Every participant of the domain has a cache of its own: a bag of nodes to take from, a bag it puts what it retires
 // in, and full bags that wait for their epoch to expire (limbo). A thread that retires more than it takes passes full
@@ -7,29 +7,33 @@
 // there.
 //
 // Memory is never given back before the pool ends: nodes that exist are at most those that were in use at a time, those
-// in limbo (what two advances of the epoch take), and kNodesPerSlab + (kKeptBags + 2) * kNodesPerBag a participant.
-// Each costs sizeof(Node), and 8 bytes more while it is in a bag.
+// in limbo (what two advances of the epoch take), and a slab and (kKeptBags + 2) * kNodesPerBag a participant. Each
+// costs sizeof(Node), and 8 bytes more while it is in a bag. A slab is 64 KiB, and 2 MiB when the pool has as much
+// already.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/check.h"
 #include "core/epoch.h"
+#include "core/pages.h"
 
 namespace tunnel::core {
 
-// `Node` has no constructor to run: what Take() returns holds whatever it held before, at first zeroes.
+// A `Node` is constructed when it is taken for the first time, and holds what it held before when it is taken again.
 template <typename Node>
 class EpochPool {
  public:
   static constexpr size_t kNodesPerBag = 61;
-  // A slab of the connection map's nodes is 64 KiB.
-  static constexpr size_t kNodesPerSlab = 1024;
+  static constexpr size_t kSlabBytes = size_t{64} * 1024;
+  static constexpr size_t kLargeSlabBytes = kHugePageBytes;
   // Expired bags that a participant keeps to take from itself before it passes them on.
   static constexpr size_t kKeptBags = 4;
 
@@ -47,20 +51,22 @@ class EpochPool {
     }
     DeleteChain(shared_.load(std::memory_order_acquire));
     for (Slab* slab = slabs_.load(std::memory_order_acquire); slab != nullptr;) {
-      delete std::exchange(slab, slab->next);
+      Slab* next = slab->next;
+      UnmapPages(slab, slab->bytes);
+      slab = next;
     }
   }
 
   // The calls below: any thread, for its own participant, which is online.
 
-  // A node that nobody else refers to. Calls the allocator when none is free.
+  // A node that nobody else refers to. Asks the system for memory when none is free; std::bad_alloc when it has none.
   [[nodiscard]] Node& Take(EpochParticipant& self) {
     Cache& cache = CacheOf(self);
     if (cache.free->count == 0) Refill(cache);
     if (cache.free->count > 0) return *cache.free->nodes[--cache.free->count];
     if (cache.fresh_left == 0) AddSlab(cache);
     --cache.fresh_left;
-    return *cache.fresh++;
+    return *new (std::exchange(cache.fresh, cache.fresh + sizeof(Node))) Node();
   }
   // Takes back what this participant's last Take() returned and nobody else has seen.
   void PutBack(EpochParticipant& self, Node& node) {
@@ -76,23 +82,25 @@ class EpochPool {
     if (bag.count == kNodesPerBag) Seal(cache);
   }
 
-  // Nodes that the pool has memory for. Any thread.
-  [[nodiscard]] size_t nodes() const { return slab_count_.load(std::memory_order_relaxed) * kNodesPerSlab; }
+  // What the pool has of the system for nodes. Any thread.
+  [[nodiscard]] size_t memory_bytes() const { return slab_bytes_.load(std::memory_order_relaxed); }
 
  private:
   struct Bag {
-    // Means something only in a chain. Atomic because a thread that is about to lose the race for this bag reads it while
-    // its new owner writes.
+    // Means something only in a chain. Atomic because a thread that is about to lose the race for this bag reads it
+    // while its new owner writes.
     std::atomic<Bag*> next{nullptr};
     uint64_t stamp = 0;  // in limbo: when the last of the nodes had become unreachable
     size_t count = 0;
     Node* nodes[kNodesPerBag] = {};
   };
 
-  struct Slab {
-    Slab* next = nullptr;
-    Node nodes[kNodesPerSlab] = {};
+  // At the beginning of its memory; nodes are the rest.
+  struct alignas(Node) Slab {
+    Slab* next;
+    size_t bytes;
   };
+  static_assert(std::is_trivially_destructible_v<Node>, "nodes are given back without a word");
 
   // One participant's; touched by its thread only. Passes to the slot's next participant with the slot.
   struct alignas(64) Cache {
@@ -102,7 +110,7 @@ class EpochPool {
     Bag* limbo_first = nullptr;  // a chain, oldest stamp first
     Bag* limbo_last = nullptr;
     size_t limbo_bags = 0;
-    Node* fresh = nullptr;  // the part of a slab that was never used
+    std::byte* fresh = nullptr;  // the part of a slab that was never used
     size_t fresh_left = 0;
   };
 
@@ -136,13 +144,15 @@ class EpochPool {
   void AddSlab(Cache& cache) {
     // What waits in limbo may be had instead the next time.
     domain_.TryAdvance();
-    Slab* slab = new Slab;
-    slab->next = slabs_.load(std::memory_order_relaxed);
+    const size_t bytes = memory_bytes() < kLargeSlabBytes ? kSlabBytes : kLargeSlabBytes;
+    void* pages = MapPages(bytes);
+    if (pages == nullptr) throw std::bad_alloc();
+    Slab* slab = new (pages) Slab{.next = slabs_.load(std::memory_order_relaxed), .bytes = bytes};
     while (!slabs_.compare_exchange_weak(slab->next, slab, std::memory_order_release, std::memory_order_relaxed)) {
     }
-    slab_count_.fetch_add(1, std::memory_order_relaxed);
-    cache.fresh = slab->nodes;
-    cache.fresh_left = kNodesPerSlab;
+    slab_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    cache.fresh = static_cast<std::byte*>(pages) + sizeof(Slab);
+    cache.fresh_left = (bytes - sizeof(Slab)) / sizeof(Node);
   }
 
   void Seal(Cache& cache) {
@@ -203,7 +213,7 @@ class EpochPool {
   // Any thread. A push releases the nodes in the bag, with all that was ever done to them; a pop acquires them.
   alignas(64) std::atomic<Bag*> shared_{nullptr};
   std::atomic<Slab*> slabs_{nullptr};
-  std::atomic<size_t> slab_count_{0};
+  std::atomic<size_t> slab_bytes_{0};
 };
 
 }  // namespace tunnel::core

@@ -283,12 +283,12 @@ TEST(ConnMapStopTest, NobodyWaitsForAStoppedThread) {
   EpochParticipant self(domain);
   HistoryRandom random(2);
   uint64_t filler = 1000;
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 60; ++round) {
     g_hold.store(true);
     ASSERT_EQ(pthread_kill(stopped.native_handle(), SIGUSR1), 0);
     while (!g_held.load()) std::this_thread::yield();
     // These come to their ends, or the test does not.
-    for (uint64_t i = 0; i < 100; ++i) {
+    for (uint64_t i = 0; i < 300; ++i) {
       self.Quiesce();
       ConnMapCall call = RandomCall(random, i);
       Make(call, map, self, NumberedKey(random.Below(8)));

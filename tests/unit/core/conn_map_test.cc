@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/pages.h"
+
 namespace tunnel::core {
 namespace {
 
@@ -247,7 +249,7 @@ TEST(ConnMapGrowthTest, MemoryIsWhatTheHeaderSays) {
   EpochParticipant self(domain);
   EXPECT_EQ(map.memory_bytes(), 16U * 1024);
   constexpr uint64_t kEntries = 200'000;
-  const size_t slab = 1024 * 64;
+  const size_t slab = kHugePageBytes;
   for (uint64_t i = 0; i < kEntries; ++i) {
     if (i % 64 == 0) self.Quiesce();
     ASSERT_EQ(map.Insert(self, StreamKeyOf(i), PlaceOf(i)), std::nullopt);

@@ -1,6 +1,7 @@
 #include "core/epoch.h"
 
 #include <array>
+#include <deque>
 #include <set>
 #include <thread>
 #include <vector>
@@ -93,6 +94,7 @@ struct TestNode {
   uint64_t value = 0;
 };
 using TestPool = EpochPool<TestNode>;
+constexpr size_t kSlabNodes = TestPool::kSlabBytes / sizeof(TestNode);
 
 TEST(EpochPoolTest, NoNodeIsHandedOutTwice) {
   EpochDomain domain(1);
@@ -100,7 +102,7 @@ TEST(EpochPoolTest, NoNodeIsHandedOutTwice) {
   EpochParticipant self(domain);
   self.Quiesce();
   std::set<TestNode*> out;
-  for (size_t i = 0; i < 3 * TestPool::kNodesPerSlab; ++i) {
+  for (size_t i = 0; i < 3 * kSlabNodes; ++i) {
     TestNode& node = pool.Take(self);
     EXPECT_TRUE(out.insert(&node).second);
     if (i % 7 == 0) {
@@ -125,11 +127,11 @@ TEST(EpochPoolTest, RetiredNodesComeBackOnlyWhenNobodyCanSeeThem) {
     pool.Retire(self, *node);
   }
   // The reader has not announced anything since.
-  for (size_t i = 0; i < 5 * TestPool::kNodesPerSlab; ++i) {
+  for (size_t i = 0; i < 5 * kSlabNodes; ++i) {
     self.Quiesce();
     EXPECT_FALSE(retired.contains(&pool.Take(self)));
   }
-  const size_t nodes = pool.nodes();
+  const size_t bytes = pool.memory_bytes();
   for (int i = 0; i < 3; ++i) {
     reader.Quiesce();
     self.Quiesce();
@@ -138,7 +140,7 @@ TEST(EpochPoolTest, RetiredNodesComeBackOnlyWhenNobodyCanSeeThem) {
   size_t again = 0;
   for (size_t i = 0; i < 10 * TestPool::kNodesPerBag; ++i) again += retired.contains(&pool.Take(self)) ? 1 : 0;
   EXPECT_EQ(again, retired.size());
-  EXPECT_EQ(pool.nodes(), nodes);
+  EXPECT_EQ(pool.memory_bytes(), bytes);
 }
 
 TEST(EpochPoolTest, ChurnNeedsNoMoreMemory) {
@@ -148,7 +150,7 @@ TEST(EpochPoolTest, ChurnNeedsNoMoreMemory) {
   EpochParticipant other(domain);
   // Taken here and retired there, as of a stream that moved.
   std::deque<TestNode*> live;
-  size_t nodes_early = 0;
+  size_t bytes_early = 0;
   for (size_t i = 0; i < 200'000; ++i) {
     one.Quiesce();
     other.Quiesce();
@@ -157,10 +159,10 @@ TEST(EpochPoolTest, ChurnNeedsNoMoreMemory) {
       pool.Retire(other, *live.front());
       live.pop_front();
     }
-    if (i == 20'000) nodes_early = pool.nodes();
+    if (i == 20'000) bytes_early = pool.memory_bytes();
   }
-  EXPECT_EQ(pool.nodes(), nodes_early);
-  EXPECT_LE(pool.nodes(), 2 * TestPool::kNodesPerSlab);
+  EXPECT_EQ(pool.memory_bytes(), bytes_early);
+  EXPECT_LE(pool.memory_bytes(), 2 * TestPool::kSlabBytes);
 }
 
 TEST(EpochPoolTest, WhatAParticipantHadPassesToTheNextOfItsSlot) {
@@ -177,7 +179,7 @@ TEST(EpochPoolTest, WhatAParticipantHadPassesToTheNextOfItsSlot) {
       }
     }).join();
   }
-  EXPECT_EQ(pool.nodes(), TestPool::kNodesPerSlab);
+  EXPECT_EQ(pool.memory_bytes(), TestPool::kSlabBytes);
 }
 
 // Readers look at whatever is published last; what they see must not be used for anything else meanwhile.
