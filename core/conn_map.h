@@ -12,8 +12,8 @@
 // their own.
 //
 // Memory: 64 bytes an entry, and 16 bytes for each of the ranges, which are at most 4 an entry of the largest number
-// the map ever had: 64 + 32 to 64 bytes an entry, 128 bytes at most, besides what epoch_pool.h says of nodes in limbo,
-// and 16 KiB to begin with. Not given back while the map lives.
+// the map ever had: 64 + 32 to 64 bytes an entry, 128 bytes at most, besides what epoch_pool.h says of nodes in limbo
+// and of slabs, and 16 KiB to begin with. Not given back while the map lives.
 #pragma once
 
 #include <absl/functional/function_ref.h>
