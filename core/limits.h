@@ -52,7 +52,21 @@ inline constexpr size_t kSendSlices = 32;
 // Held slices smaller than this are copied together instead of pinning the large buffer they lie in.
 inline constexpr size_t kCoalesceBytes = size_t{2} * 1024;
 
+// --- the connection map ---
+// It begins with 2^10 ranges (16 KiB) and ends with 2^24 (256 MiB), enough for 8 million entries at its usual pace;
+// more than that still work, in longer ranges.
+inline constexpr unsigned kConnMapMinLevel = 10;
+inline constexpr unsigned kConnMapMaxLevel = 24;
+// Entries a range has when there is to be twice the number of ranges: between a quarter and a half, so that a look-up
+// meets hardly anybody else's entry.
+inline constexpr size_t kConnMapRangesPerEntry = 2;
+static_assert(kConnMapMinLevel < kConnMapMaxLevel);
+// Inserts of one core after which it looks whether the map is to grow: that takes a look at every core's count.
+inline constexpr unsigned kConnMapInsertsPerLook = 64;
+
 // --- reactor ---
+// Threads besides the reactors that may take part in the epochs of a group: tests, and what runs before the reactors.
+inline constexpr unsigned kSpareEpochParticipants = 8;
 inline constexpr unsigned kRingEntries = 1024;
 inline constexpr unsigned kCompletionEntries = 8192;
 inline constexpr size_t kMailboxMessages = 1024;

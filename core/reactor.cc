@@ -36,18 +36,25 @@ absl::StatusOr<std::unique_ptr<Reactor>> Reactor::Create(const ReactorOptions& o
     backend = MakeEpollBackend(*buffers, options.backend_options);
     if (!backend.ok()) return backend.status();
   }
-  return std::make_unique<Reactor>(std::move(buffers), *std::move(backend), index, options.congestion_control);
+  return std::make_unique<Reactor>(std::move(buffers), *std::move(backend), index, options.congestion_control,
+                                   options.epochs);
 }
 
 Reactor::Reactor(std::unique_ptr<BufferPool> buffers, std::unique_ptr<Backend> backend, unsigned index,
-                 std::string congestion_control)
+                 std::string congestion_control, EpochDomain* epochs)
     : index_(index),
       congestion_control_(std::move(congestion_control)),
+      own_epochs_(epochs == nullptr ? std::make_unique<EpochDomain>(1) : nullptr),
+      epoch_(epochs == nullptr ? *own_epochs_ : *epochs),
       buffers_(std::move(buffers)),
       backend_(std::move(backend)),
       timers_(backend_->Now()) {
-  // A timer that a completion sets counts from now, not from when the reactor went to sleep.
-  backend_->SetAfterWait([this] { timers_.SetNow(backend_->Now()); });
+  backend_->SetAfterWait([this] {
+    epoch_.Quiesce();
+    // A timer that a completion sets counts from now, not from when the reactor went to sleep.
+    timers_.SetNow(backend_->Now());
+  });
+  epoch_.Quiesce();
 }
 
 Reactor::~Reactor() {
@@ -99,7 +106,9 @@ void Reactor::Turn(TimePoint deadline) {
   RunReady();
   PublishGauges();
   if (stop_.load(std::memory_order_acquire)) deadline = now();
-  backend_->Poll(std::min(deadline, timers_.NextDeadline()));
+  const TimePoint until = std::min(deadline, timers_.NextDeadline());
+  epoch_.GoOffline();
+  backend_->Poll(until);
   timers_.Advance(backend_->Now());
 }
 

@@ -1,7 +1,8 @@
 // One core's event loop: a backend, timers, buffers, counters, and the tasks and sockets that live on them.
 //
 // Everything above core/ reaches time, randomness and I/O through a Reactor, and runs on its thread. A turn is: resume
-// what became ready, start what was asked for, wait in the backend, deliver completions, run due timers.
+// what became ready, start what was asked for, wait in the backend, deliver completions, run due timers. Once a turn,
+// while it waits, it holds no reference into what cores share (core/epoch.h).
 #pragma once
 
 #include <absl/functional/any_invocable.h>
@@ -16,6 +17,7 @@
 #include "core/backend.h"
 #include "core/buffer_pool.h"
 #include "core/counters.h"
+#include "core/epoch.h"
 #include "core/intrusive_list.h"
 #include "core/task.h"
 #include "core/time.h"
@@ -30,6 +32,8 @@ struct ReactorOptions {
   BackendOptions backend_options;
   // TCP congestion control set on every socket; empty leaves the system's.
   std::string congestion_control;
+  // What the reactor takes part in, and must outlive it; null gives it a domain of its own.
+  EpochDomain* epochs = nullptr;
 };
 
 // What holds operations that the kernel may still be working on. Its owner lets go by Orphan(); it deletes itself when
@@ -79,7 +83,7 @@ class Reactor {
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Reactor>> Create(const ReactorOptions& options, unsigned index,
                                                                        std::string& note);
   Reactor(std::unique_ptr<BufferPool> buffers, std::unique_ptr<Backend> backend, unsigned index,
-          std::string congestion_control);
+          std::string congestion_control, EpochDomain* epochs = nullptr);
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
   // Waits for every orphaned operation; what is owned by others must be gone.
@@ -100,6 +104,8 @@ class Reactor {
   [[nodiscard]] TimerWheel& timers() { return timers_; }
   [[nodiscard]] Counters& counters() { return counters_; }
   [[nodiscard]] const std::string& congestion_control() const { return congestion_control_; }
+  // For structures that cores share. Online whenever code runs on this reactor, offline while it waits.
+  [[nodiscard]] EpochParticipant& epoch() { return epoch_; }
 
   void FillRandom(std::span<uint8_t> out) { backend_->FillRandom(out); }
   [[nodiscard]] uint64_t RandomU64();
@@ -124,6 +130,8 @@ class Reactor {
 
   const unsigned index_;
   const std::string congestion_control_;
+  const std::unique_ptr<EpochDomain> own_epochs_;  // when none was given
+  EpochParticipant epoch_;
   std::unique_ptr<BufferPool> buffers_;
   std::unique_ptr<Backend> backend_;
   TimerWheel timers_;

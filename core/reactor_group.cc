@@ -26,6 +26,11 @@ std::vector<int> UsableCpus() {
   return cpus;
 }
 
+ReactorOptions WithEpochs(ReactorOptions options, EpochDomain& epochs) {
+  options.epochs = &epochs;
+  return options;
+}
+
 void PinTo(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -57,7 +62,9 @@ struct ReactorGroup::Start {
 unsigned UsableCores() { return static_cast<unsigned>(UsableCpus().size()); }
 
 ReactorGroup::ReactorGroup(ReactorOptions options, unsigned threads)
-    : options_(std::move(options)), start_(std::make_unique<Start>()) {
+    : epochs_(threads + kSpareEpochParticipants),
+      options_(WithEpochs(std::move(options), epochs_)),
+      start_(std::make_unique<Start>()) {
   for (unsigned i = 0; i < threads; ++i) {
     auto core = std::make_unique<Core>();
     for (unsigned j = 0; j < threads; ++j) {

@@ -43,6 +43,9 @@ class ReactorGroup {
   // over the mailbox's bound it waits at the sender.
   void Post(unsigned from, unsigned to, Message message);
   [[nodiscard]] unsigned size() const { return static_cast<unsigned>(cores_.size()); }
+  // What all its reactors take part in: for a ConnMap and the like, which must end before the group does, and after
+  // Run() has returned. There is room for kSpareEpochParticipants more. Any thread.
+  [[nodiscard]] EpochDomain& epochs() { return epochs_; }
   // The counters of every core that was made. Any thread until Run() ends the cores.
   [[nodiscard]] std::vector<const Counters*> counters() const;
 
@@ -53,6 +56,7 @@ class ReactorGroup {
   void FlushOverflow(unsigned from);
   void EndReactor(Core& core);
 
+  EpochDomain epochs_;
   const ReactorOptions options_;
   std::vector<std::unique_ptr<Core>> cores_;
   std::atomic<bool> stopping_{false};
