@@ -249,7 +249,9 @@ void Run::CheckStreams() {
   const RunTraits traits{.carrier = carrier,
                          .faults = world_.faults().total() > 0,
                          .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses,
-                         .sessions_hold = fatal == 0};
+                         .sessions_hold = fatal == 0,
+                         // The channel and what is dialled in its place: two make kMuxDeadLimit and kDialLimit.
+                         .openings_hold = world_.faults().of(core::SimFault::kFreezeConnection) < 2};
   for (uint32_t number = 0; number < plans_.size(); ++number) {
     const Ends& ends = ends_[number];
     if (!ends.dialled) continue;

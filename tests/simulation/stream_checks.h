@@ -31,6 +31,8 @@ struct RunTraits {
   bool channels_may_stop = false;
   // No fault was injected that may end a whole session, or fail an opening.
   bool sessions_hold = false;
+  // Nor were connections frozen so often that all channels may have been away for as long as an opening waits.
+  bool openings_hold = false;
 };
 
 // A line for each rule that is broken.
