@@ -153,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
         {kClient + "-pin 00",
          "-pin \"00\": expected the SHA-256 of a public key, as 64 hex digits or 44 characters of base64"},
         {kClient + "-proto nativ", "-proto \"nativ\": expected auto, native or legacy"},
-        {kClient + "-proto x", "-proto \"x\": expected auto or legacy"},
+        {kClient + "-proto x", "-proto \"x\": expected auto, native or legacy"},
         {kClient + "-cidr 10.0.0.0/8", "-cidr is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},
         {kClient + "-serve-dns", "-serve-dns is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},
     }));
