@@ -37,7 +37,7 @@ std::unique_ptr<Reactor> SimWorld::MakeReactor(SimHost host, unsigned index) {
   auto pool = std::make_unique<BufferPool>();
   auto backend = std::make_unique<SimBackend>(*this, host, ++backends_made_, *pool);
   SimBackend& made = *backend;
-  auto reactor = std::make_unique<Reactor>(std::move(pool), std::move(backend), index, "");
+  auto reactor = std::make_unique<Reactor>(std::move(pool), std::move(backend), index, "", &epochs_);
   made.set_reactor(*reactor);
   return reactor;
 }

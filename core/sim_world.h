@@ -45,7 +45,9 @@ class SimWorld {
   // Its reactors must be gone.
   ~SimWorld();
 
-  // A reactor of `host`. Must be destroyed before the world.
+  // A reactor of `host`. Must be destroyed before the world, whose reactors share one domain of epochs; at most
+  // kMaxReactors at a time.
+  static constexpr unsigned kMaxReactors = 16;
   [[nodiscard]] std::unique_ptr<Reactor> MakeReactor(SimHost host, unsigned index);
 
   enum class Ended {
@@ -124,6 +126,7 @@ class SimWorld {
   std::unique_ptr<SimNetwork> network_;
   std::vector<SimBackend*> backends_;  // in the order they were made
   unsigned backends_made_ = 0;
+  EpochDomain epochs_{kMaxReactors};
 };
 
 }  // namespace tunnel::core

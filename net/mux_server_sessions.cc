@@ -13,25 +13,22 @@ MuxServerSessions::~MuxServerSessions() { Clear(); }
 
 void MuxServerSessions::Clear() {
   sweep_timer_.Cancel();
-  for (const auto& [number, kept] : sessions_) directory_.Forget(kept.id, parts_.reactor.index());
+  for (const auto& [number, kept] : sessions_) directory_.Forget(parts_.reactor, kept.id);
   by_id_.clear();
   sessions_.clear();
 }
 
-unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) {
-  return directory_.Claim(id, parts_.reactor.index());
-}
+unsigned MuxServerSessions::CoreOf(const proto::MuxSessionId& id) { return directory_.Claim(parts_.reactor, id); }
 
 MuxServerSession* MuxServerSessions::Get(const proto::MuxSessionId& id) {
   if (const auto found = by_id_.find(id); found != by_id_.end()) return found->second;
-  const unsigned core = parts_.reactor.index();
   if (sessions_.size() >= kMuxSessionsPerCore) {
-    directory_.Forget(id, core);
+    directory_.Forget(parts_.reactor, id);
     return nullptr;
   }
   // It may have been forgotten, and claimed by another core, since this one was asked for it: then there are two, with
   // epochs that tell them apart.
-  (void)directory_.Claim(id, core);
+  (void)directory_.Claim(parts_.reactor, id);
   auto session = std::make_unique<MuxServerSession>(parts_, parts_.reactor.RandomU64());
   MuxServerSession* made = session.get();
   by_id_.emplace(id, made);
@@ -61,7 +58,7 @@ void MuxServerSessions::Sweep() {
       next = std::min(next, until);
       return false;
     }
-    directory_.Forget(kept.id, parts_.reactor.index());
+    directory_.Forget(parts_.reactor, kept.id);
     by_id_.erase(kept.id);
     return true;
   });

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/log.h"
@@ -98,6 +99,7 @@ class WithSignals final : public core::CoreService {
 
 absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared) {
   unsigned threads = config.threads == 0 ? core::UsableCores() : config.threads;
+  std::optional<core::ReactorGroup> made_group;  // the last to end: what is shared uses its epochs
   std::unique_ptr<ServerShared> server;
   std::unique_ptr<ClientShared> client;
   if (config.is_server()) {
@@ -117,7 +119,7 @@ absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared
     spdlog::warn("-fallback: channels are dialled WITHOUT ECH; everyone on the path reads the name {}",
                  config.server_host);
   }
-  core::ReactorGroup group(config.reactor, threads);
+  core::ReactorGroup& group = made_group.emplace(config.reactor, threads);
   Program program(group);
   absl::Status status = group.Run([&](core::Reactor& reactor) -> absl::StatusOr<std::unique_ptr<core::CoreService>> {
     absl::StatusOr<std::unique_ptr<TunnelService>> service =

@@ -121,7 +121,8 @@ class ServerService final : public TunnelService {
       direct_datagrams_ = std::make_unique<DirectDatagrams>(reactor(), *resolver_, policy_, scope());
       datagrams = direct_datagrams_.get();
     }
-    ServerParts parts{.config = config, .sources = shared_.sources, .directory = shared_.directory, .move = MoveTo()};
+    if (shared_.directory == nullptr) shared_.directory = std::make_unique<MuxSessionDirectory>(reactor());
+    ServerParts parts{.config = config, .sources = shared_.sources, .directory = *shared_.directory, .move = MoveTo()};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(shared_.identity, parts));
     if (config.serve_dns) {
       publisher_ = std::make_unique<DnsPublisher>(shared_.identity.names);
@@ -145,7 +146,7 @@ class ServerService final : public TunnelService {
     if (!identity.ok()) return identity.status();
     if (reactor().index() == 0) LogIdentity(*identity);
     ServerParts parts{
-        .config = shared_.config, .sources = shared_.sources, .directory = shared_.directory, .move = nullptr};
+        .config = shared_.config, .sources = shared_.sources, .directory = *shared_.directory, .move = nullptr};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
     server_->SetTls(parts.tls, std::move(parts.ech_config_list));
     return absl::OkStatus();

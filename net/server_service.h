@@ -34,7 +34,7 @@ class ServerShared {
   const Config& config;
   ServerIdentity identity;
   SourceLimit sources;
-  MuxSessionDirectory directory;
+  std::unique_ptr<MuxSessionDirectory> directory;  // made by core 0, the first; ends before the group does
   // Where each of config.listen is bound: core 0 says it before the others listen.
   std::vector<core::SocketAddress> bound;
   // Used on their own core only.

@@ -94,7 +94,7 @@ class ServerSide;
 // What the cores of the server share.
 struct ServerSharing {
   net::SourceLimit sources{net::kChannelsPerSource};
-  net::MuxSessionDirectory directory;
+  std::optional<net::MuxSessionDirectory> directory;  // made with the first core
   std::vector<ServerSide*> cores;
   std::vector<core::SocketAddress> server_bound;
   std::vector<core::SocketAddress> client_bound;
@@ -109,15 +109,16 @@ class ServerSide final : public net::TunnelService {
         resolver_(reactor),
         connector_(reactor, resolver_, policy_),
         datagrams_(reactor, resolver_, policy_, scope()),
-        server_(reactor,
-                net::ServerParts{
-                    .config = config,
-                    .sources = sharing.sources,
-                    .directory = sharing.directory,
-                    .move = [&sharing](unsigned core,
-                                       net::MovedConnection moved) { sharing.cores[core]->Take(std::move(moved)); },
-                    .tls = TheServerIdentity().tls.get()},
-                connector_, datagrams_, relays(), scope()) {
+        server_(
+            reactor,
+            net::ServerParts{
+                .config = config,
+                .sources = sharing.sources,
+                .directory = sharing.directory.has_value() ? *sharing.directory : sharing.directory.emplace(reactor),
+                .move = [&sharing](unsigned core,
+                                   net::MovedConnection moved) { sharing.cores[core]->Take(std::move(moved)); },
+                .tls = TheServerIdentity().tls.get()},
+            connector_, datagrams_, relays(), scope()) {
     sharing.cores.push_back(this);
     server_.SetEmptied([this] { CheckIdle(); });
     const net::ListenSpec& spec = config.listen.front();

@@ -180,7 +180,7 @@ class ClientPoolTest : public ManualReactorTest {
   core::Scope scope_{reactor()};
   DirectDatagrams datagrams_{reactor(), resolver_, policy_, scope_};
   SourceLimit sources_{0};
-  MuxSessionDirectory sessions_;
+  MuxSessionDirectory sessions_{reactor()};
   Config server_config_;
   ListenSpec spec_;
   std::unique_ptr<TlsServerContext> server_tls_;
