@@ -122,6 +122,8 @@ class Backend {
   [[nodiscard]] virtual SocketAddress LocalAddress(int descriptor) = 0;
   [[nodiscard]] virtual SocketAddress PeerAddress(int descriptor) = 0;
   virtual void SetNoDelay(int descriptor) = 0;
+  // A stream socket takes no more to send while `bytes` that it has were never sent (TCP_NOTSENT_LOWAT). A hint.
+  virtual void LimitUnsent(int descriptor, unsigned bytes) = 0;
   // A non-blocking, close-on-exec datagram socket, bound to `address` (port 0 takes a free one), with large buffers.
   [[nodiscard]] virtual IoError OpenDatagram(const SocketAddress& address, int& descriptor) = 0;
   // From now on it sends to and receives from `peer` only.

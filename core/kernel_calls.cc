@@ -106,6 +106,10 @@ SocketAddress KernelBackend::PeerAddress(int descriptor) { return AddressBy(&get
 
 void KernelBackend::SetNoDelay(int descriptor) { SetInt(descriptor, IPPROTO_TCP, TCP_NODELAY, 1); }
 
+void KernelBackend::LimitUnsent(int descriptor, unsigned bytes) {
+  SetInt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(bytes));
+}
+
 IoError KernelBackend::OpenDatagram(const SocketAddress& address, int& descriptor) {
   descriptor = socket(address.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (descriptor < 0) return FromErrno(errno);

@@ -34,6 +34,7 @@ class KernelBackend : public Backend {
   [[nodiscard]] SocketAddress LocalAddress(int descriptor) override;
   [[nodiscard]] SocketAddress PeerAddress(int descriptor) override;
   void SetNoDelay(int descriptor) override;
+  void LimitUnsent(int descriptor, unsigned bytes) override;
   [[nodiscard]] IoError OpenDatagram(const SocketAddress& address, int& descriptor) override;
   [[nodiscard]] IoError ConnectDatagram(int descriptor, const SocketAddress& peer) override;
   [[nodiscard]] DatagramsSent SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) override;

@@ -53,6 +53,11 @@ IoError SimBackend::Listen(int descriptor, const SocketAddress& address, bool sh
 
 void SimBackend::SetNoDelay(int descriptor) { TUNNEL_CHECK(network().is_open(descriptor)); }
 
+void SimBackend::LimitUnsent(int descriptor, unsigned bytes) {
+  (void)bytes;  // its buffers are small as they are
+  TUNNEL_CHECK(network().is_open(descriptor));
+}
+
 IoError SimBackend::SetCongestionControl(int descriptor, const std::string& algorithm) {
   TUNNEL_CHECK(network().is_open(descriptor));
   return algorithm.empty() ? IoError::kNotFound : IoError::kOk;

@@ -28,6 +28,7 @@ class SimBackend final : public Backend, SimWatcher {
   [[nodiscard]] SocketAddress LocalAddress(int descriptor) override { return network().LocalAddress(descriptor); }
   [[nodiscard]] SocketAddress PeerAddress(int descriptor) override { return network().PeerAddress(descriptor); }
   void SetNoDelay(int descriptor) override;
+  void LimitUnsent(int descriptor, unsigned bytes) override;
   [[nodiscard]] IoError OpenDatagram(const SocketAddress& address, int& descriptor) override;
   [[nodiscard]] IoError ConnectDatagram(int descriptor, const SocketAddress& peer) override;
   [[nodiscard]] DatagramsSent SendDatagrams(int descriptor, std::span<const OutgoingDatagram> datagrams) override;

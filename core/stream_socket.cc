@@ -31,6 +31,7 @@ class StreamSocket::State final : public OperationOwner, public Attention {
   [[nodiscard]] int descriptor() const { return descriptor_; }
   [[nodiscard]] size_t queued_bytes() const { return queued_bytes_; }
   [[nodiscard]] bool writable() const { return queued_bytes_ < kSendHighWaterBytes; }
+  void LimitUnsent(unsigned bytes) { backend().LimitUnsent(descriptor_, bytes); }
 
  private:
   void Attend() override;
@@ -421,6 +422,9 @@ void StreamSocket::Send(Slice data) {
 }
 size_t StreamSocket::queued_bytes() const { return state_ == nullptr ? 0 : state_->queued_bytes(); }
 bool StreamSocket::writable() const { return state_ != nullptr && state_->writable(); }
+void StreamSocket::LimitUnsent(unsigned bytes) {
+  if (state_ != nullptr) state_->LimitUnsent(bytes);
+}
 void StreamSocket::FinishSend() {
   if (state_ != nullptr) state_->FinishSend();
 }

@@ -62,6 +62,9 @@ class StreamSocket {
   [[nodiscard]] size_t queued_bytes() const;
   // False from kSendHighWaterBytes up; OnSendDrained() follows.
   [[nodiscard]] bool writable() const;
+  // Leaves what the network does not take yet in this queue rather than in the kernel's: no more than `bytes` there, so
+  // that what is sent next is not late. A hint.
+  void LimitUnsent(unsigned bytes);
   // Sends the end of stream after what is queued. Send() must not be called again.
   void FinishSend();
 

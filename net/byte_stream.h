@@ -49,6 +49,8 @@ class ByteStream {
   [[nodiscard]] virtual bool writable() const = 0;
   // Bytes accepted and not yet with the kernel.
   [[nodiscard]] virtual size_t queued_bytes() const = 0;
+  // As core::StreamSocket::LimitUnsent, where there is a socket below.
+  virtual void LimitUnsent(unsigned bytes) { (void)bytes; }
   // Finishes sending after what is queued; the peer sees the end of the stream.
   virtual void FinishSend() = 0;
 

@@ -52,13 +52,13 @@ core::Task<void> ClientChannel::Keep() {
     if (!paused.ok()) break;
   }
   // Cancelled while it was up, it goes without a word.
-  for (std::unique_ptr<Link>* link : {&link_, &retired_}) {
-    if (*link != nullptr && (*link)->up) {
-      context_.reactor.counters().channels_up.Add(-1);
-      context_.reactor.counters().channels_lost.Add();
-    }
-    link->reset();
+  if (link_ != nullptr) retired_.push_back(std::move(link_));
+  for (const std::unique_ptr<Link>& link : retired_) {
+    if (!link->up) continue;
+    context_.reactor.counters().channels_up.Add(-1);
+    context_.reactor.counters().channels_lost.Add();
   }
+  retired_.clear();
 }
 
 core::Task<absl::Status> ClientChannel::Pause(Duration delay) {
@@ -78,21 +78,24 @@ core::Task<absl::Status> ClientChannel::Pause(Duration delay) {
 
 core::Task<absl::Status> ClientChannel::KeepUp() {
   core::TaskContext& context = co_await CurrentTask();
+  bool failed = false;
   for (;;) {
-    absl::Status waited;
     {
       // Jittered, so that channels that came up together are not replaced together.
       std::optional<DeadlineGuard> age;
-      if (link_->mux != nullptr) age.emplace(context, kChannelAge - context_.reactor.RandomBelow(kChannelAge / 4));
-      waited = co_await link_->down.Wait();
+      if (link_->mux != nullptr) {
+        age.emplace(context, failed ? kReplaceAgain : kChannelAge - context_.reactor.RandomBelow(kChannelAge / 4));
+      }
+      (void)co_await link_->changed.Wait();
     }
-    if (waited.ok() || !context.interruption().ok()) co_return waited;
+    if (!context.interruption().ok()) co_return context.interruption();
+    if (!link_->up) co_return absl::OkStatus();
+    link_->changed.Reset();
     const absl::Status replaced = co_await Replace();
     if (!context.interruption().ok()) co_return context.interruption();
     if (!link_->up) co_return absl::OkStatus();
-    if (!replaced.ok()) {
-      spdlog::info("channel {}: not replaced: {}; it goes on", number_, MessageOf(replaced));
-    }
+    failed = !replaced.ok();
+    if (failed) spdlog::info("channel {}: not replaced: {}; it goes on", number_, MessageOf(replaced));
   }
 }
 
@@ -100,13 +103,18 @@ core::Task<absl::Status> ClientChannel::Replace() {
   // The new one first, so that there is one to move to.
   const absl::Status dialled = co_await DialInTurn();
   if (!dialled.ok()) co_return dialled;
-  spdlog::info("channel {}: replaced for its age", number_);
-  if (retired_->up) {
-    context_.session.MoveAway(*retired_->mux);
-    retired_->mux->GoAway(proto::MuxGoAwayCode::kRetired, "its age");
-    retired_->socket->Close(proto::kCloseNormal, "replaced");
+  spdlog::info("channel {}: replaced", number_);
+  const Link& old = *retired_.back();
+  if (old.up) {
+    old.session->MoveAway(*old.mux);
+    old.mux->GoAway(proto::MuxGoAwayCode::kRetired, "replaced");
+    old.mux->CloseWhenLeft();
   }
   co_return absl::OkStatus();
+}
+
+void ClientChannel::Renew() {
+  if (up() && link_->mux != nullptr) link_->changed.Set();
 }
 
 core::Task<absl::Status> ClientChannel::DialInTurn() {
@@ -126,7 +134,12 @@ core::Task<absl::Status> ClientChannel::DialInTurn() {
     auto dialled = co_await Dial();
     result = dialled.status();
     if (dialled.ok()) {
-      retired_ = std::exchange(link_, *std::move(dialled));
+      std::erase_if(retired_, [](const auto& link) { return !link->up; });
+      if (retired_.size() >= kRetiredLinks) retired_.front()->socket->Close(proto::kCloseNormal, "replaced long ago");
+      if (link_ != nullptr) retired_.push_back(std::move(link_));
+      link_ = *std::move(dialled);
+      // Meanwhile there may have come another session.
+      if (link_->mux != nullptr && link_->session != context_.session) Renew();
       context_.changed();
     }
   }
@@ -225,9 +238,10 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
       .Add("Sec-WebSocket-Version", "13");
   if (!config.token.empty()) builder.Add("Sec-WebSocket-Protocol", config.token);
   const bool offered = config.protocol != Protocol::kLegacy;
+  MuxClientSession& session = *context_.session;
   if (offered) {
     builder.Add(proto::kMuxHeaderName,
-                proto::FormatMuxOffer({.session = context_.session.id(), .window = kMuxFirstWindowBytes}));
+                proto::FormatMuxOffer({.session = session.id(), .window = kMuxFirstWindowBytes}));
   }
   auto request = builder.Finish();
   if (!request.ok()) co_return request.status();
@@ -263,9 +277,10 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
   reactor.counters().channels_opened.Add();
   if (answer.has_value()) {
     auto carrier =
-        std::make_unique<MuxChannel>(reactor, *link->socket, context_.session,
+        std::make_unique<MuxChannel>(reactor, *link->socket, session,
                                      MuxChannel::Options{.epoch = answer->epoch, .peer_window = answer->window}, down);
     link->mux = carrier.get();
+    link->session = &session;
     link->carrier = std::move(carrier);
   } else {
     auto carrier = std::make_unique<LegacyClient>(reactor, *link->socket, number_, down);
@@ -287,11 +302,14 @@ void ClientChannel::OnDown(Link& link, const absl::Status& reason) {
   context_.reactor.counters().channels_lost.Add();
   spdlog::info("channel {} down: {}", number_, MessageOf(reason));
   // Destroyed by Keep(), not from inside its own callback.
-  link.down.Set();
+  link.changed.Set();
   context_.changed();
 }
 
 void ClientChannel::Close() {
+  for (const std::unique_ptr<Link>& link : retired_) {
+    if (link->up) link->socket->Close(proto::kCloseNormal, "client stops");
+  }
   if (up()) link_->socket->Close(proto::kCloseNormal, "client stops");
 }
 

@@ -20,8 +20,8 @@ struct ChannelContext {
   const Config& config;
   const TlsClientContext& tls;
   ServerDirectory& directory;
-  // What the channels that speak mux/2 carry together.
-  MuxClientSession& session;
+  // What the channels that speak mux/2 carry together: those dialled from now on.
+  MuxClientSession* session;
   // Held while dialling: channels come up one after another.
   bool dialling = false;
   core::Event dial_done;
@@ -45,6 +45,10 @@ class ClientChannel {
   [[nodiscard]] bool up() const { return link_ != nullptr && link_->up; }
   // The carrier while the channel is up and speaks the legacy protocol, else nullptr.
   [[nodiscard]] LegacyClient* legacy() const { return up() ? link_->legacy : nullptr; }
+  // The connection that is up is to be replaced; it goes on until what it carries has moved or ended.
+  void Renew();
+  // Its connection, as it is now, is `channel`.
+  [[nodiscard]] bool Is(const MuxChannel& channel) const { return link_ != nullptr && link_->mux == &channel; }
   // Says goodbye to the server, if it is there.
   void Close();
 
@@ -53,14 +57,15 @@ class ClientChannel {
   struct Link {
     explicit Link(std::unique_ptr<WebSocket> s) : socket(std::move(s)) {}
     std::unique_ptr<WebSocket> socket;
-    std::unique_ptr<Carrier> carrier;  // refers to socket
-    LegacyClient* legacy = nullptr;    // what it is, or ...
-    MuxChannel* mux = nullptr;         // ... this
+    std::unique_ptr<Carrier> carrier;     // refers to socket
+    LegacyClient* legacy = nullptr;       // what it is, or ...
+    MuxChannel* mux = nullptr;            // ... this
+    MuxClientSession* session = nullptr;  // of mux
     bool up = false;
-    core::Event down;
+    core::Event changed;  // it went down, or is to be replaced
   };
 
-  // Makes link_; what it was is retired_ then.
+  // Makes link_; what it was is the last of retired_ then.
   [[nodiscard]] core::Task<absl::Status> DialInTurn();
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Dial();
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ConnectTls(
@@ -69,9 +74,10 @@ class ClientChannel {
                                                                           std::string description);
   // Waits before the next attempt. Not Ok when the task was cancelled.
   [[nodiscard]] core::Task<absl::Status> Pause(core::Duration delay);
-  // Waits until the channel is down, and replaces it when it has its age. Not Ok when the task was cancelled.
+  // Waits until the channel is down, and replaces it when it has its age or is asked to. Not Ok when the task was
+  // cancelled.
   [[nodiscard]] core::Task<absl::Status> KeepUp();
-  // Dials another connection and moves to it. Ok when that was done.
+  // Dials another connection and moves to it what can be moved. Ok when that was done.
   [[nodiscard]] core::Task<absl::Status> Replace();
   void OnDown(Link& link, const absl::Status& reason);
 
@@ -79,7 +85,8 @@ class ClientChannel {
   const unsigned number_;
   const std::optional<core::SocketAddress> only_address_;
   std::unique_ptr<Link> link_;
-  std::unique_ptr<Link> retired_;  // the one before, saying goodbye where it was replaced
+  // Those before it: they carry what could not be moved, say goodbye, or are over.
+  std::vector<std::unique_ptr<Link>> retired_;
   TlsFailure last_failure_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/log.h"
 #include "net/legacy_datagrams.h"
 #include "net/limits.h"
 #include "net/mux_datagrams.h"
@@ -9,17 +10,10 @@
 namespace tunnel::net {
 
 ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls,
-                       ServerDirectory& directory)
+                       ServerDirectory& directory, uint32_t first_stream_id)
     : reactor_(reactor),
-      session_(reactor, budget_),
-      context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory, .session = session_} {
-  session_.SetStranded([this](bool stranded) {
-    if (stranded) {
-      context_.stranded.Set();
-    } else {
-      context_.stranded.Reset();
-    }
-  });
+      context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory, .session = nullptr} {
+  NewSession(first_stream_id);
   context_.changed = [this] {
     const unsigned up = channels_up();
     if (up > 0) {
@@ -29,6 +23,46 @@ ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsCl
     }
     if (changed_ != nullptr) changed_(up);
   };
+}
+
+void ClientPool::NewSession(uint32_t first_stream_id) {
+  sessions_.push_back(std::make_unique<MuxClientSession>(reactor_, budget_, first_stream_id));
+  MuxClientSession& session = *sessions_.back();
+  context_.session = &session;
+  session.SetStranded([this](bool stranded) {
+    stranded_sessions_ += stranded ? 1 : size_t(-1);
+    if (stranded_sessions_ > 0) {
+      context_.stranded.Set();
+    } else {
+      context_.stranded.Reset();
+    }
+  });
+  session.SetSettled([this] {
+    if (settled_ != nullptr) settled_();
+  });
+  session.SetGoAway([this](MuxChannel& left) {
+    for (const auto& channel : channels_) {
+      if (channel->Is(left)) channel->Renew();
+    }
+  });
+}
+
+MuxRoute ClientPool::Choose() {
+  if (sessions_.back()->nearly_used_up()) {
+    spdlog::info("the session has used up its stream ids: its channels are replaced by another's");
+    NewSession(1);
+    for (const auto& channel : channels_) channel->Renew();
+  }
+  for (auto session = sessions_.rbegin(); session != sessions_.rend(); ++session) {
+    if (MuxChannel* channel = (*session)->Choose(); channel != nullptr) {
+      return {.session = session->get(), .channel = channel};
+    }
+  }
+  return {};
+}
+
+bool ClientPool::HasLingeringStreams() const {
+  return std::any_of(sessions_.begin(), sessions_.end(), [](const auto& session) { return session->HasLingering(); });
 }
 
 void ClientPool::AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address) {
@@ -51,16 +85,16 @@ unsigned ClientPool::channels_up() const {
 }
 
 void ClientPool::CloseChannels() {
-  session_.ResetAll("the client stops");
+  for (const auto& session : sessions_) session->ResetAll("the client stops");
   for (const auto& channel : channels_) channel->Close();
 }
 
 core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::Target target, core::Slice first) {
   core::TaskContext& context = co_await core::CurrentTask();
   const core::DeadlineGuard deadline(context, kOpenLimit);
-  MuxChannel* native = session_.Choose();
+  MuxRoute native = Choose();
   std::vector<LegacyClient*> legacy = LegacyUp();
-  while (native == nullptr && legacy.empty()) {
+  while (native.channel == nullptr && legacy.empty()) {
     some_up_.Reset();
     const absl::Status waited = co_await some_up_.Wait();
     if (!waited.ok()) {
@@ -68,11 +102,11 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
       if (!absl::IsDeadlineExceeded(waited)) co_return waited;
       co_return MakeStatus(absl::StatusCode::kFailedPrecondition, "no channel to the server is up");
     }
-    native = session_.Choose();
+    native = Choose();
     legacy = LegacyUp();
   }
-  if (native != nullptr) {
-    auto stream = co_await session_.Open(*native, std::move(target), std::move(first));
+  if (native.channel != nullptr) {
+    auto stream = co_await native.session->Open(*native.channel, std::move(target), std::move(first));
     if (!stream.ok()) reactor_.counters().streams_failed.Add();
     co_return std::move(stream);
   }
@@ -94,7 +128,9 @@ absl::StatusOr<std::unique_ptr<DatagramAssociation>> ClientPool::Open(DatagramAs
                                                                       SenderFilter filter) {
   (void)filter;  // the legacy protocol passes on nothing but what targets answer, mux/2 what anybody sends
   // An association stays with the protocol that it began with.
-  if (session_.Choose() != nullptr) return std::make_unique<MuxDatagrams>(reactor_, session_, handler);
+  if (Choose().channel != nullptr) {
+    return std::make_unique<MuxDatagrams>(reactor_, [this] { return Choose(); }, handler);
+  }
   return std::make_unique<LegacyDatagrams>(reactor_, [this] { return ChooseForDatagrams(); }, handler);
 }
 

@@ -13,7 +13,9 @@ namespace tunnel::net {
 
 class ClientPool final : public StreamOpener, public DatagramOpener {
  public:
-  ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls, ServerDirectory& directory);
+  // Stream ids of the first session begin at `first_stream_id`.
+  ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls, ServerDirectory& directory,
+             uint32_t first_stream_id = 1);
 
   // Adds a channel and dials it in `scope`.
   void AddChannel(core::Scope& scope, unsigned number, std::optional<core::SocketAddress> only_address);
@@ -28,20 +30,27 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
 
   [[nodiscard]] unsigned channels_up() const;
   // As TunnelService says; `settled` is called when there is none any more.
-  [[nodiscard]] bool HasLingeringStreams() const { return session_.HasLingering(); }
-  void SetSettled(std::function<void()> settled) { session_.SetSettled(std::move(settled)); }
+  [[nodiscard]] bool HasLingeringStreams() const;
+  void SetSettled(std::function<void()> settled) { settled_ = std::move(settled); }
   // Ends the streams that are left, and starts the closing handshake on every channel.
   void CloseChannels();
   // Called, from the reactor's turn, when channels went up or down.
   void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }
 
  private:
+  // Begins a session: what is opened from now on is opened there, as soon as it has a channel.
+  void NewSession(uint32_t first_stream_id);
+  // Where a stream is to be opened over mux/2.
+  [[nodiscard]] MuxRoute Choose();
   [[nodiscard]] std::vector<LegacyClient*> LegacyUp() const;
   [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;
   MuxBudget budget_;
-  MuxClientSession session_;
+  // The last is the current one. Those before it have used up their ids: one in two thousand million streams.
+  std::vector<std::unique_ptr<MuxClientSession>> sessions_;
+  size_t stranded_sessions_ = 0;
+  std::function<void()> settled_;
   ChannelContext context_;
   std::vector<std::unique_ptr<ClientChannel>> channels_;
   size_t next_for_datagrams_ = 0;

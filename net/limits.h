@@ -40,6 +40,10 @@ inline constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 20;
 // A channel of mux/2 is replaced at this age, less a random quarter: middleboxes and CDNs cut connections that are
 // older than half an hour or an hour.
 inline constexpr core::Duration kChannelAge = std::chrono::minutes(25);
+// When that is tried again where no other could be dialled.
+inline constexpr core::Duration kReplaceAgain = std::chrono::minutes(1);
+// Connections that a channel keeps beside its own for streams which could not be moved.
+inline constexpr size_t kRetiredLinks = 8;
 
 // --- streams ---
 // Payload of one DATA message; what the original sends at most.
@@ -91,6 +95,8 @@ inline constexpr size_t kMuxDataBytes = size_t{16} * 1024 - 16;
 // next is not late. More than the low water at which a socket asks for more.
 inline constexpr size_t kMuxChannelQueueBytes = size_t{192} * 1024;
 static_assert(kMuxChannelQueueBytes > core::kSendLowWaterBytes);
+// What the kernel takes of it beyond what the network has taken: half of it is what a sleeping socket wakes up at.
+inline constexpr unsigned kMuxKernelUnsentBytes = unsigned{128} * 1024;
 // Frames of control are sent whatever is queued; a peer that makes us send them and does not read is cut off here.
 inline constexpr size_t kMuxControlBacklogBytes = size_t{1024} * 1024;
 // Datagrams that wait for a channel; beyond it the oldest is dropped.
@@ -99,8 +105,8 @@ inline constexpr size_t kMuxDatagramQueueBytes = size_t{256} * 1024;
 inline constexpr size_t kMuxStreamsPerSession = size_t{16} * 1024;
 inline constexpr size_t kMuxConnectsPerSession = 1024;
 // OPENs of a session: this many at once, and this many a second in the long run.
-inline constexpr unsigned kMuxOpenBurst = 4096;
-inline constexpr unsigned kMuxOpensPerSecond = 2048;
+inline constexpr unsigned kMuxOpenBurst = 8192;
+inline constexpr unsigned kMuxOpensPerSecond = 16 * 1024;
 // Sessions that a server keeps on one core.
 inline constexpr size_t kMuxSessionsPerCore = 4096;
 // How long a stream is kept without a channel.

@@ -46,6 +46,7 @@ MuxChannel::~MuxChannel() {
 
 void MuxChannel::Start() {
   up_ = true;
+  socket_.LimitUnsent(kMuxKernelUnsentBytes);
   session_.Attach(*this);
   SendPing();
 }
@@ -128,6 +129,7 @@ void MuxChannel::Unbind(MuxStream& stream) {
   static_cast<core::ListLink<MuxSendList>&>(stream).Unlink();
   --bound_count_;
   ForgetCurrent(stream);
+  if (leaving_ && bound_count_ == 0) reactor_.ScheduleAttention(*this);
 }
 
 void MuxChannel::Attend() {
@@ -136,6 +138,7 @@ void MuxChannel::Attend() {
   } else {
     Pump();
   }
+  if (leaving_ && up_ && bound_count_ == 0) socket_.Close(proto::kCloseNormal, "replaced");
 }
 
 void MuxChannel::Pump() {
@@ -194,6 +197,11 @@ core::Duration MuxChannel::ExpectedDelay() const { return smoothed_ / 2 + variat
 void MuxChannel::GoAway(proto::MuxGoAwayCode code, std::string_view reason) {
   going_away_ = true;
   Send({.type = MuxType::kGoAway, .code = static_cast<uint32_t>(code), .reason = reason});
+}
+
+void MuxChannel::CloseWhenLeft() {
+  leaving_ = true;
+  reactor_.ScheduleAttention(*this);
 }
 
 void MuxChannel::Break(uint16_t close_code, std::string_view reason) {

@@ -57,6 +57,8 @@ class MuxChannel final : public Carrier, core::Attention {
   void GoAway(proto::MuxGoAwayCode code, std::string_view reason);
   // The peer has said so, or we have: what is bound is to be moved.
   void SetGoingAway() { going_away_ = true; }
+  // Says goodbye as soon as nothing is bound to it; GoAway() was called.
+  void CloseWhenLeft();
   // Sends a PING, unless one is on its way.
   void Probe();
   // Takes the first stream that is bound; nullptr when there is none.
@@ -104,6 +106,7 @@ class MuxChannel final : public Carrier, core::Attention {
   Down down_;
   bool up_ = false;
   bool going_away_ = false;
+  bool leaving_ = false;     // it is closed when nothing is bound to it any more
   bool overloaded_ = false;  // too much is queued for a peer that does not read
   proto::MuxDecoder decoder_;
   MuxStream* current_ = nullptr;  // where the payload of the frame that is being read goes

@@ -52,8 +52,8 @@ class OpenWait final : public MuxStream::Watcher {
 
 }  // namespace
 
-MuxClientSession::MuxClientSession(core::Reactor& reactor, MuxBudget& budget)
-    : MuxSession(reactor, proto::Role::kClient, budget), id_(MakeSessionId(reactor)) {}
+MuxClientSession::MuxClientSession(core::Reactor& reactor, MuxBudget& budget, uint32_t first_id)
+    : MuxSession(reactor, proto::Role::kClient, budget), id_(MakeSessionId(reactor)), next_id_(first_id) {}
 
 MuxClientSession::~MuxClientSession() { EndAll(Unavailable("the client stops")); }
 

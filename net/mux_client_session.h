@@ -8,13 +8,23 @@
 
 namespace tunnel::net {
 
+class MuxClientSession;
+
+// Where something is to be opened.
+struct MuxRoute {
+  MuxClientSession* session = nullptr;
+  MuxChannel* channel = nullptr;  // one of its, up; nullptr when there is none
+};
+
 class MuxClientSession final : public MuxSession {
  public:
-  // The id is made here, at random.
-  MuxClientSession(core::Reactor& reactor, MuxBudget& budget);
+  // The id is made here, at random. Stream ids begin at `first_id`, which is odd.
+  MuxClientSession(core::Reactor& reactor, MuxBudget& budget, uint32_t first_id = 1);
   ~MuxClientSession() override;
 
   [[nodiscard]] const proto::MuxSessionId& id() const { return id_; }
+  // Ids are not used again: so few are left that another session is to take over.
+  [[nodiscard]] bool nearly_used_up() const { return next_id_ > UINT32_MAX - kSpareIds; }
   // The channel for what is opened now: the least expected delay, and of those that differ by little the one with the
   // fewest streams. nullptr when none is up.
   [[nodiscard]] MuxChannel* Choose() const;
@@ -44,8 +54,11 @@ class MuxClientSession final : public MuxSession {
   [[nodiscard]] MuxChannel* ChooseFor(std::optional<uint64_t> epoch) const;
   [[nodiscard]] absl::StatusOr<MuxStream*> NewStream(MuxChannel& channel, proto::MuxKind kind, proto::Target address);
 
+  // Enough for what is opened until another session has its channels.
+  static constexpr uint32_t kSpareIds = 1U << 21;
+
   proto::MuxSessionId id_;
-  uint32_t next_id_ = 1;
+  uint32_t next_id_;
   bool stranded_ = false;
   std::function<void(bool)> tell_stranded_;
   absl::AnyInvocable<void(MuxChannel&)> go_away_;

@@ -10,9 +10,9 @@ void MuxDatagrams::Send(const proto::Target& to, core::Slice payload) {
   const core::TimePoint now = reactor_.now();
   last_used_ = now;
   if (stream_ == nullptr) {
-    MuxChannel* channel = now < refused_until_ ? nullptr : session_.Choose();
-    auto opened = channel == nullptr ? absl::StatusOr<MuxStream*>(Unavailable("no channel is up"))
-                                     : session_.OpenDatagrams(*channel);
+    const MuxRoute route = now < refused_until_ ? MuxRoute() : choose_();
+    auto opened = route.channel == nullptr ? absl::StatusOr<MuxStream*>(Unavailable("no channel is up"))
+                                           : route.session->OpenDatagrams(*route.channel);
     if (!opened.ok()) {
       reactor_.counters().datagrams_dropped.Add();
       return;

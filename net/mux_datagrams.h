@@ -3,6 +3,7 @@
 
 #include <absl/functional/any_invocable.h>
 
+#include <functional>
 #include <memory>
 
 #include "net/datagram_opener.h"
@@ -14,8 +15,13 @@ namespace tunnel::net {
 // and again when it was lost. The server resolves names; it does not say what became of a target.
 class MuxDatagrams final : public DatagramAssociation, MuxStream::Watcher {
  public:
-  MuxDatagrams(core::Reactor& reactor, MuxClientSession& session, Handler& handler)
-      : reactor_(reactor), session_(session), handler_(handler), idle_timer_(reactor.timers(), [this] { OnIdle(); }) {}
+  // `choose` gives the channel to open on, nullptr when none is up.
+  using Choose = std::function<MuxRoute()>;
+  MuxDatagrams(core::Reactor& reactor, Choose choose, Handler& handler)
+      : reactor_(reactor),
+        choose_(std::move(choose)),
+        handler_(handler),
+        idle_timer_(reactor.timers(), [this] { OnIdle(); }) {}
   ~MuxDatagrams() override { Close(); }
 
   void Send(const proto::Target& to, core::Slice payload) override;
@@ -30,7 +36,7 @@ class MuxDatagrams final : public DatagramAssociation, MuxStream::Watcher {
   void Close();
 
   core::Reactor& reactor_;
-  MuxClientSession& session_;
+  const Choose choose_;
   Handler& handler_;
   MuxStream* stream_ = nullptr;         // while there is one
   std::unique_ptr<ByteStream> handle_;  // keeps it

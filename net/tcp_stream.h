@@ -19,6 +19,7 @@ class TcpStream final : public ByteStream, core::StreamSocket::Handler {
   void Send(core::Slice data) override { socket_.Send(std::move(data)); }
   [[nodiscard]] bool writable() const override { return socket_.writable(); }
   [[nodiscard]] size_t queued_bytes() const override { return socket_.queued_bytes(); }
+  void LimitUnsent(unsigned bytes) override { socket_.LimitUnsent(bytes); }
   void FinishSend() override { socket_.FinishSend(); }
   void CloseAfterSend(core::Duration limit) override;
   void Abort() override;

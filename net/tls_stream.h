@@ -37,6 +37,7 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   void Send(core::Slice data) override;
   [[nodiscard]] bool writable() const override { return queued_bytes() < core::kSendHighWaterBytes; }
   [[nodiscard]] size_t queued_bytes() const override;
+  void LimitUnsent(unsigned bytes) override { socket_.LimitUnsent(bytes); }
   void FinishSend() override;
   void CloseAfterSend(core::Duration limit) override;
   void Abort() override;

@@ -64,6 +64,11 @@ class WebSocket final : ByteStream::Handler {
   // Since when nothing was paused; kNever while something is. What a silence is measured from.
   [[nodiscard]] core::TimePoint receiving_since() const { return pauses_ == 0 ? receiving_since_ : core::kNever; }
 
+  // As ByteStream::LimitUnsent.
+  void LimitUnsent(unsigned bytes) {
+    if (stream_ != nullptr) stream_->LimitUnsent(bytes);
+  }
+
   // Starts the closing handshake; OnDown() follows when the peer has answered, or after kCloseLimit.
   void Close(uint16_t code, std::string_view reason);
 

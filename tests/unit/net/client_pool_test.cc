@@ -134,7 +134,7 @@ class ClientPoolTest : public ManualReactorTest {
     published_.assign(list.begin(), list.end());
   }
 
-  void StartClient(unsigned channels, Protocol protocol = Protocol::kAuto) {
+  void StartClient(unsigned channels, Protocol protocol = Protocol::kAuto, uint32_t first_stream_id = 1) {
     config_.protocol = protocol;
     config_.server_host = kHost;
     config_.doh_urls = {"https://resolver.test/dns-query"};
@@ -146,7 +146,7 @@ class ClientPoolTest : public ManualReactorTest {
     auto directory = ServerDirectory::Create(reactor(), config_, doh_);
     ASSERT_TRUE(directory.ok()) << directory.status();
     directory_ = *std::move(directory);
-    pool_ = std::make_unique<ClientPool>(reactor(), config_, *client_tls_, *directory_);
+    pool_ = std::make_unique<ClientPool>(reactor(), config_, *client_tls_, *directory_, first_stream_id);
     pool_->SetChanged([this](unsigned up) { changes_.push_back(up); });
     for (unsigned i = 0; i < channels; ++i) pool_->AddChannel(scope_, i + 1, std::nullopt);
   }
@@ -331,6 +331,79 @@ TEST_F(ClientPoolTest, BacksOffFromAServerThatDropsItsChannels) {
   backend().SetDraw(std::nullopt);
   EXPECT_GE(accepted_.size(), 5U);
   EXPECT_LE(accepted_.size(), 16U);
+}
+
+// --- channels replaced ---
+
+// What every replacement has to do: a stream that was open goes on, and what it was on is closed.
+class ClientPoolReplacement : public ClientPoolTest {
+ protected:
+  ~ClientPoolReplacement() override {
+    if (stream_ != nullptr) stream_.reset();
+    Settle();
+  }
+  void OpenOne() {
+    Opened& opened = Open("before");
+    ASSERT_TRUE(RunUntil([&] { return opened.has_value() && targets_.size() == 1; }));
+    ASSERT_TRUE(opened->ok()) << opened->status();
+    stream_ = **std::move(opened);
+    stream_->SetHandler(&seen_);
+  }
+  void ExpectOpen() {
+    stream_->Send(Bytes(" after"));
+    targets_[0]->stream->Send(Bytes("answer"));
+    EXPECT_TRUE(RunUntil([&] { return targets_[0]->seen.received == "before after" && seen_.received == "answer"; }));
+    EXPECT_FALSE(seen_.dead.has_value());
+  }
+  // Turns, and lets time pass, until the client has dialled `dials` times and the server has `channels`.
+  void RunUntilReplaced(size_t dials, size_t channels) {
+    for (int i = 0; i < 200 && (accepted_.size() != dials || server_->channels() != channels); ++i) RunFor(20ms);
+    EXPECT_EQ(accepted_.size(), dials);
+    EXPECT_EQ(server_->channels(), channels);
+    EXPECT_EQ(pool_->channels_up(), 1U);
+  }
+
+  std::unique_ptr<ByteStream> stream_;
+  StreamRecorder seen_;
+};
+
+TEST_F(ClientPoolReplacement, ForItsAge) {
+  StartServer();
+  StartClient(1);
+  RunUntilUp(1);
+  OpenOne();
+  RunFor(kChannelAge * 3 / 4 - 1s);
+  EXPECT_EQ(accepted_.size(), 1U);
+  for (int i = 0; i < 1000 && accepted_.size() == 1; ++i) RunFor(kChannelAge / 3000);
+  RunUntilReplaced(2, 1);
+  ExpectOpen();
+  EXPECT_EQ(reactor().counters().streams_moved.Get(), 2) << "once, at both ends";
+}
+
+TEST_F(ClientPoolReplacement, BecauseTheServerWantsItToBeLeft) {
+  StartServer();
+  StartClient(1);
+  RunUntilUp(1);
+  OpenOne();
+  server_->GoAway();
+  RunUntilReplaced(2, 1);
+  ExpectOpen();
+}
+
+TEST_F(ClientPoolReplacement, BecauseTheSessionHasUsedUpItsIds) {
+  StartServer();
+  StartClient(1, Protocol::kAuto, UINT32_MAX - 10);
+  RunUntilUp(1);
+  OpenOne();
+  RunUntilReplaced(2, 2);
+  ExpectOpen();
+  // The stream stays where it was until it ends; others are opened in the new session.
+  Opened& next = Open("next");
+  ASSERT_TRUE(RunUntil([&] { return next.has_value(); }));
+  EXPECT_TRUE(next->ok()) << next->status();
+  EXPECT_EQ(server_->channels(), 2U);
+  stream_.reset();
+  RunUntilReplaced(2, 1);
 }
 
 TEST_F(ClientPoolTest, RetriesOnceWithTheServersConfigs) {

@@ -39,6 +39,7 @@ class ManualBackend final : public core::Backend {
   [[nodiscard]] core::SocketAddress LocalAddress(int descriptor) override { return inner_->LocalAddress(descriptor); }
   [[nodiscard]] core::SocketAddress PeerAddress(int descriptor) override { return inner_->PeerAddress(descriptor); }
   void SetNoDelay(int descriptor) override { inner_->SetNoDelay(descriptor); }
+  void LimitUnsent(int descriptor, unsigned bytes) override { inner_->LimitUnsent(descriptor, bytes); }
   [[nodiscard]] core::IoError OpenDatagram(const core::SocketAddress& address, int& descriptor) override {
     return inner_->OpenDatagram(address, descriptor);
   }
