@@ -23,9 +23,11 @@ import threading
 import pytest
 
 import apps
+import udp
 import ws
 from conftest import ROOT
 from origins import echo
+from peers import start_named
 from procs import free_port
 from waiting import SLOWNESS
 
@@ -109,6 +111,7 @@ class World:
         self.certificate = self.state / "cert.pem"
         self.pin = self.server.wait_log(r"certificate .*: (sha256/\S+)")[0].group(1)
         self.origin = lab.origin(echo)
+        self.udp_origin = lab.keep(udp.Echo())
         self.cert, self.key = lab.pki.issue("example", [*NAMES, "www.example.com", "localhost"])
         self.config = lab.path("config.b64")
         key = next((self.state / "ech").glob("*.ech")).read_text()
@@ -131,11 +134,13 @@ class World:
         doh = f"https://127.0.0.1:{self.port}/dns-query"
         listen = [(r"\b(wss?)://(0\.0\.0\.0|\[::\]|10\.0\.0\.5|127\.0\.0\.1):\d+/",
                    lambda m: f"{m.group(1)}://127.0.0.1:{free_port()}/")]
-        dial = [(rf"wss://({name})(:443)?/", rf"wss://\1:{self.port}/"),
+        dial = [(r"^udp://.*", lambda m: re.sub(r"[\d.]+:(?:5353|51820)/[\w.]+:\d+", lambda _: (
+                    f"127.0.0.1:{free_port()}/127.0.0.1:{self.udp_origin.port}"), m.group(0))),
+                (rf"wss://({name})(:443)?/", rf"wss://\1:{self.port}/"),
                 (r"wss://\.\.\.", f"wss://{NAMES[0]}:{self.port}/tunnel"),
                 (r"proxy://127\.0\.0\.1:1080", lambda m: f"proxy://127.0.0.1:{self.proxy}"),
-                (r"127\.0\.0\.1:(2222|5432|8000)/", lambda m: f"127.0.0.1:{free_port()}/"),
-                (r"/(ssh\.internal|db\.internal|10\.0\.0\.5):\d+", f"/127.0.0.1:{self.origin.port}")]
+                (r"127\.0\.0\.1:(2222|5353|5432|8000)/", lambda m: f"127.0.0.1:{free_port()}/"),
+                (r"/(ssh\.internal|db\.internal|10\.0\.0\.5|9\.9\.9\.9):\d+", f"/127.0.0.1:{self.origin.port}")]
         return (listen if server_side else dial) + [
             (r"unix:/run/(\w+\.sock)", rf"unix:{self.sockets}/\1"),
             (r"@10\.0\.0\.7:1080$", f"@127.0.0.1:{self.proxy}"),
@@ -234,8 +239,13 @@ def run_client(world, command):
     words = world.put_in(command[1:], server_side=False)
     process = world.lab.start("example", world.lab.binary, *words, env=env)
     process.wait_log(r"channel \d+ up: .*ECH accepted")
-    for match in process.wait_log(r"listening on (proxy|tcp)://(unix:[^:\s]+|[\d.]+:\d+)"):
+    for match in process.wait_log(r"listening on (proxy|tcp|udp)://(unix:[^:\s]+|[\d.]+:\d+)"):
         kind, address = match.groups()
+        if kind == "udp":
+            with udp.udp_socket() as sock:
+                sock.sendto(b"through", ("127.0.0.1", int(address.rsplit(":", 1)[1])))
+                assert sock.recv(100).endswith(b"through")
+            continue
         with through_proxy(address, world.origin.port) if kind == "proxy" else connect(address) as sock:
             sock.sendall(b"through")
             assert apps.receive_exactly(sock, 7) == b"through"
@@ -295,11 +305,25 @@ def run_curl(world, command):
     assert client.stop() == 0
 
 
+def run_dig(world, command):
+    """Asks a real DNS server through a listener."""
+    named = start_named(world.lab, "one 60 IN A 192.0.2.1")
+    client, port = start_client(world, "udp", f"/127.0.0.1:{named.dns_port}")
+    words = [{"5353": str(port), "example.org": "one.test"}.get(word, word) for word in command]
+    result = subprocess.run(words, stdout=subprocess.PIPE, timeout=60 * SLOWNESS, check=True)
+    assert b"192.0.2.1" in result.stdout, result
+    assert client.stop() == 0
+
+
 def start_proxy(world):
+    return start_client(world, "proxy")
+
+
+def start_client(world, scheme, target=""):
     port = free_port()
     state = world.lab.path("client-state")
     state.mkdir()
-    process = world.lab.run("client", "-l", f"proxy://127.0.0.1:{port}", "-f", f"wss://{NAMES[0]}:{world.port}/tunnel",
+    process = world.lab.run("client", "-l", f"{scheme}://127.0.0.1:{port}{target}", "-f", f"wss://{NAMES[0]}:{world.port}/tunnel",
                             "-token", TOKEN, "-ca", world.certificate, "-dns",
                             f"https://127.0.0.1:{world.port}/dns-query", "-ech", "auto", "-state", state)
     process.wait_log(r"channel \d+ up:")
@@ -310,6 +334,8 @@ def runner_of(command):
     """How a command is run; None when nobody knows."""
     if command[0] == "curl":
         return run_curl
+    if command[0] == "dig":
+        return run_dig
     if command[0] != "ech-tunnel":
         return None
     if command[1] in ("ech-keygen", "version") or "-check-config" in command or "-h" in command:
