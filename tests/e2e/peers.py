@@ -1,5 +1,7 @@
-"""Independent peers: bind9 as a DoH server, NSS's tstclnt and selfserv. Each recipe was tried by hand first."""
+"""Independent peers: bind9 as a DoH server, NSS's tstclnt and selfserv, OpenSSH. Each recipe was tried by hand first."""
 
+import getpass
+import os
 import subprocess
 
 from pki import HIDDEN
@@ -72,6 +74,34 @@ def start_selfserv(lab, key):
     wait_until(lambda: listens(port), what="selfserv to listen")
     assert server.running()
     return port
+
+
+class Sshd:
+    """OpenSSH's server on loopback, with keys made for it and for its one user, who is the user of this process."""
+
+    def __init__(self, lab, folder):
+        self.folder, self.port = folder, free_port()
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
+        if os.getuid() == 0:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where sshd locks its unprivileged part up
+        config = folder / "sshd_config"
+        config.write_text(f"ListenAddress 127.0.0.1:{self.port}\nHostKey {folder}/host\n"
+                          f"AuthorizedKeysFile {folder}/user.pub\nPidFile none\nUsePAM no\nStrictModes no\n"
+                          f"PasswordAuthentication no\nPermitRootLogin yes\n")
+        lab.start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", config).wait_log(r"Server listening on 127\.0\.0\.1")
+        (folder / "known").write_text(f"[127.0.0.1]:{self.port} " + (folder / "host.pub").read_text())
+
+    def ssh(self, proxy_port, kind, *command):
+        """The command line that runs `command` there, by a proxy of ncat's type `kind`."""
+        proxy = f"ncat --proxy 127.0.0.1:{proxy_port} --proxy-type {kind} %h %p"
+        return ["ssh", "-F", "none", "-p", str(self.port), "-i", self.folder / "user", "-o", "IdentitiesOnly=yes", "-o",
+                "BatchMode=yes", "-o", f"UserKnownHostsFile={self.folder}/known", "-o", f"ProxyCommand={proxy}",
+                f"{getpass.getuser()}@127.0.0.1", *command]
+
+
+def start_sshd(lab, folder):
+    return Sshd(lab, folder)
 
 
 def listens(port):

@@ -1,6 +1,5 @@
 """Real programs through the proxy listener: curl, proxychains4, ncat, OpenSSH, Chromium."""
 
-import getpass
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ import zlib
 import pytest
 
 from origins import echo, pattern
-from procs import free_port
+from peers import start_sshd
 from waiting import SLOWNESS
 from web_origin import WebOrigin, body_of, checksum
 
@@ -164,24 +163,10 @@ def test_openssh(lab, tmp_path):
     """sshd speaks first; the session carries a megabyte each way, once by SOCKS5 and once by CONNECT."""
     need("sshd")
     _, client = lab.pair()
-    for name in ("host", "user"):
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name)
-    if os.getuid() == 0:
-        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where sshd locks its unprivileged part up
-    port = free_port()
-    config = tmp_path / "sshd_config"
-    config.write_text(f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
-                      f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n")
-    sshd = lab.start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", config)
-    sshd.wait_log(r"Server listening on 127\.0\.0\.1")
-    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} " + (tmp_path / "host.pub").read_text())
+    sshd = start_sshd(lab, tmp_path)
     data = pattern(9, 1 << 20).tobytes()
     for kind in ("socks5", "http"):
-        command = f"ncat --proxy 127.0.0.1:{client.port} --proxy-type {kind} %h %p"
-        got = run("ssh", "-F", "none", "-p", port, "-i", tmp_path / "user", "-o", "IdentitiesOnly=yes", "-o",
-                  "BatchMode=yes", "-o", f"UserKnownHostsFile={tmp_path}/known", "-o", f"ProxyCommand={command}",
-                  f"{getpass.getuser()}@127.0.0.1", "cat", input=data)
-        assert got == data, kind
+        assert run(*sshd.ssh(client.port, kind, "cat"), input=data) == data, kind
 
 
 def test_chromium(lab, tmp_path):

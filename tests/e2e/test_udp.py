@@ -63,6 +63,22 @@ def test_two_thousand_datagrams_to_twenty_targets(lab, host):
     assert counters["datagrams_dropped"] == counters["datagrams_malformed"] == counters["datagrams_foreign"] == 0
 
 
+@pytest.mark.protocol("native")
+def test_ten_thousand_datagrams_to_a_hundred_targets(lab):
+    """Over one association, which is one stream: QUIC-sized ones among them, each answered to its sender."""
+    echo = lab.keep(udp.Echo(100))
+    server, client = lab.pair(channels=2)
+    datagrams = numbered(2, 10_000)
+    datagrams[::7] = [payload[:5].ljust(size, b"q") for payload, size in zip(datagrams[::7], [1200, 1252, 1452] * 1000)]
+    with udp.Association(client.port) as association:
+        answers = exchange(association, "127.0.0.1", echo, datagrams, 100)
+        assert server.process.counters()["streams_open"] == 1
+    for index, port in enumerate(echo.ports):
+        expected = [b"%d|" % port + payload for payload in datagrams[index::100]]
+        assert sorted(answers[port]) == sorted(expected), f"target {index}"
+    assert client.process.counters()["datagrams_dropped"] == server.process.counters()["datagrams_dropped"] == 0
+
+
 def test_largest_datagrams(lab):
     """As large as UDP carries: through the tunnel 65,507 bytes less the header of SOCKS5 go each way."""
     echo = lab.keep(udp.Echo(answer=lambda port, data: data))
