@@ -32,8 +32,9 @@ class Path:
 
     def cut(self):
         """Returns while there is no channel, or another one."""
-        self.relay.cut()
         self._cuts += 1
+        self.client.process.wait_log(r"channel 1 up:", count=self._cuts)
+        self.relay.cut()
         self.client.process.wait_log(r"channel 1 down:", count=self._cuts)
 
     def check(self):
