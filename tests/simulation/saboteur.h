@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "core/sim_world.h"
+#include "net/mux_faults.h"
 
 namespace tunnel::simulation {
 
@@ -17,9 +19,30 @@ struct Places {
 
 enum class Plant : uint8_t {
   kNone,
-  kLoseChunk,    // a piece that was received is dropped
-  kRepeatChunk,  // or given twice
-  kLoseEnd,      // the end of a stream is never told
+  kLoseChunk,     // a piece that was received is dropped
+  kRepeatChunk,   // or given twice
+  kLoseEnd,       // the end of a stream is never told
+  kDropRetained,  // MuxBug::kDropRetained
+  kSkipCredit,    // MuxBug::kSkipCredit
+};
+
+// Bugs in the sessions themselves: how often is up to who arms them, where is up to the code.
+class SessionBugs final : public net::MuxBugs {
+ public:
+  // While there is one, it is what the process's sessions ask.
+  explicit SessionBugs(core::SimWorld& world) : world_(world) { net::planted_mux_bugs = this; }
+  SessionBugs(const SessionBugs&) = delete;
+  SessionBugs& operator=(const SessionBugs&) = delete;
+  ~SessionBugs() { net::planted_mux_bugs = nullptr; }
+
+  // The next place where `bug` can happen, it does.
+  void Arm(net::MuxBug bug) { armed_ = bug; }
+  void Disarm() { armed_.reset(); }
+  [[nodiscard]] bool Strikes(net::MuxBug bug) override;
+
+ private:
+  core::SimWorld& world_;
+  std::optional<net::MuxBug> armed_;
 };
 
 struct Sabotage {
@@ -62,6 +85,7 @@ class Saboteur {
 
   void Schedule();
   void SchedulePlant();
+  void PlantOne();
   void Act();
   // A connection between `one` and `other`; 0 when there is none.
   [[nodiscard]] uint64_t Pick(core::SimHost one, core::SimHost other);
@@ -83,6 +107,7 @@ class Saboteur {
   core::SimRandom random_;
   bool active_ = false;
   Sabotage sabotage_;
+  SessionBugs bugs_{world_};
   Plant plant_ = Plant::kNone;
   core::Duration plant_every_{};
 };
