@@ -36,7 +36,11 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }
 
  private:
+  class Datagrams;
+
   [[nodiscard]] std::vector<LegacyClient*> LegacyUp() const;
+  // By what is up now; nullptr when nothing is.
+  [[nodiscard]] std::unique_ptr<DatagramAssociation> DatagramsNow(DatagramAssociation::Handler& handler);
   [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;
