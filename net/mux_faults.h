@@ -9,7 +9,8 @@ namespace tunnel::net {
 
 enum class MuxBug : uint8_t {
   kDropRetained,  // a stream goes on elsewhere, and the first piece that it is to send again is taken for sent
-  kSkipCredit,    // a CREDIT counts as sent and is not: one that nothing sent later would make up for
+  // The CREDIT that says that FIN was delivered counts as sent and is not. What any other says, the next one says too.
+  kSkipCredit,
 };
 
 class MuxBugs {

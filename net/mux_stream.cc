@@ -324,10 +324,8 @@ void MuxStream::SendCredit() {
   // Without a channel, moving tells the peer.
   if (channel_ == nullptr || over()) return;
   static_cast<core::ListLink<MuxCreditList>&>(*this).Unlink();
-  // Every other CREDIT is made up for by the next one, which says all that it said.
-  const bool peer_waits = fin_delivered_ || window_.consumed() == window_.limit();
   window_.Tell();
-  if (peer_waits && MuxBugStrikes(MuxBug::kSkipCredit)) return;
+  if (fin_delivered_ && MuxBugStrikes(MuxBug::kSkipCredit)) return;
   SendSelf({.type = MuxType::kCredit, .fin = fin_delivered_, .offset = window_.consumed(), .limit = window_.limit()});
 }
 

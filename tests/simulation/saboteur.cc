@@ -112,6 +112,7 @@ void Saboteur::FreezeOne() {
   const uint64_t which = random_.Below(3);
   if (which != 0) world_.network().Freeze(connection, 0);
   if (which != 1) world_.network().Freeze(connection, 1);
+  froze_towards_server_ |= which == 0;
   world_.Count(SimFault::kFreezeConnection);
   if (random_.Below(4) == 0) return;  // for ever
   const Duration most = random_.Below(3) == 0 ? seconds(45) : milliseconds(500);

@@ -70,6 +70,10 @@ class Saboteur {
   // One fault at a chosen place instead: the calls of client and server are counted from here.
   void FailCall(uint64_t number);
   void CutFirstChannel(const ChannelCut& cut);
+  // A connection still brought the client signs of life and took nothing any more to the server, who finds that out
+  // after two intervals of PINGs: longer than an opening waits. On a network a TCP that hears no acknowledgements would
+  // soon have brought nothing more either.
+  [[nodiscard]] bool froze_towards_server() const { return froze_towards_server_; }
   // No further ones; what they did is undone, but for connections that are frozen for ever.
   void Stop();
   // Plants bugs as often as that, until Stop().
@@ -106,6 +110,7 @@ class Saboteur {
   const std::vector<core::Reactor*>& reactors_;
   core::SimRandom random_;
   bool active_ = false;
+  bool froze_towards_server_ = false;
   Sabotage sabotage_;
   SessionBugs bugs_{world_};
   Plant plant_ = Plant::kNone;
