@@ -39,6 +39,7 @@ struct SimNetwork::End {
 
   bool end_sent = false;
   size_t under_way = 0;  // sent and not yet known to have been read
+  bool full = false;     // a send found no room, and it takes a third of the buffer to send again
   TimePoint last_arrival;
   std::optional<size_t> cut_after;
 

@@ -278,7 +278,9 @@ int SimNetwork::Send(int descriptor, std::span<const iovec> vectors, size_t limi
   if (end.error != 0) return std::exchange(end.error, 0);
   if (end.dead || end.end_sent || !end.connected) return EPIPE;
   const size_t room = stream_buffer_bytes_ - std::min(stream_buffer_bytes_, end.under_way);
-  if (room == 0) return EAGAIN;
+  // As Linux does it (sk_stream_is_writeable): or a full socket would go on with a byte a segment for ever.
+  end.full = room == 0 || (end.full && room < stream_buffer_bytes_ / 3);
+  if (end.full) return EAGAIN;
   limit = std::min(limit, room);
   std::vector<uint8_t> bytes;
   for (const iovec& vector : vectors) {

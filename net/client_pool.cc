@@ -9,6 +9,29 @@
 
 namespace tunnel::net {
 
+// An association of which it is not known what will carry it until a datagram finds a channel, whose protocol it then
+// stays with.
+class ClientPool::Datagrams final : public DatagramAssociation {
+ public:
+  Datagrams(ClientPool& pool, Handler& handler) : pool_(pool), handler_(handler) {}
+
+  void Send(const proto::Target& to, core::Slice payload) override {
+    if (way_ == nullptr) way_ = pool_.DatagramsNow(handler_);
+    if (way_ != nullptr) {
+      way_->Send(to, std::move(payload));
+    } else {
+      pool_.reactor_.counters().datagrams_dropped.Add();
+    }
+  }
+  // Servers alone ask ahead of use, for the original's clients.
+  void Prepare(const proto::Target& target) override { (void)target; }
+
+ private:
+  ClientPool& pool_;
+  Handler& handler_;
+  std::unique_ptr<DatagramAssociation> way_;
+};
+
 ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls,
                        ServerDirectory& directory, uint32_t first_stream_id)
     : reactor_(reactor),
@@ -127,10 +150,14 @@ LegacyClient* ClientPool::ChooseForDatagrams() {
 absl::StatusOr<std::unique_ptr<DatagramAssociation>> ClientPool::Open(DatagramAssociation::Handler& handler,
                                                                       SenderFilter filter) {
   (void)filter;  // the legacy protocol passes on nothing but what targets answer, mux/2 what anybody sends
-  // An association stays with the protocol that it began with.
+  return std::make_unique<Datagrams>(*this, handler);
+}
+
+std::unique_ptr<DatagramAssociation> ClientPool::DatagramsNow(DatagramAssociation::Handler& handler) {
   if (Choose().channel != nullptr) {
     return std::make_unique<MuxDatagrams>(reactor_, [this] { return Choose(); }, handler);
   }
+  if (LegacyUp().empty()) return nullptr;
   return std::make_unique<LegacyDatagrams>(reactor_, [this] { return ChooseForDatagrams(); }, handler);
 }
 

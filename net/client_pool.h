@@ -38,11 +38,15 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   void SetChanged(absl::AnyInvocable<void(unsigned channels_up)> changed) { changed_ = std::move(changed); }
 
  private:
+  class Datagrams;
+
   // Begins a session: what is opened from now on is opened there, as soon as it has a channel.
   void NewSession(uint32_t first_stream_id);
   // Where a stream is to be opened over mux/2.
   [[nodiscard]] MuxRoute Choose();
   [[nodiscard]] std::vector<LegacyClient*> LegacyUp() const;
+  // By what is up now; nullptr when nothing is.
+  [[nodiscard]] std::unique_ptr<DatagramAssociation> DatagramsNow(DatagramAssociation::Handler& handler);
   [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;

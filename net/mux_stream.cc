@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "net/limits.h"
 #include "net/mux_channel.h"
+#include "net/mux_faults.h"
 #include "net/mux_session.h"
 #include "net/mux_status.h"
 
@@ -168,12 +169,10 @@ void MuxStream::Bind(MuxChannel& channel, uint32_t generation) {
 
 void MuxStream::OnResume(const MuxFrame& frame) {
   reactor_.counters().streams_moved.Add();
-  const size_t before = send_.kept();
-  if (!send_.Rewind(frame.offset, frame.fin)) {
+  if (!Rewind(frame.offset, frame.fin)) {
     Violate("RESUME says what cannot be");
     return;
   }
-  AccountFor(before);
   peer_limit_ = std::max(peer_limit_, frame.limit);
   SendResumed();
   // An OPEN of ours was received, or there would be no RESUME; whether it was taken, the OPENED behind says.
@@ -182,14 +181,20 @@ void MuxStream::OnResume(const MuxFrame& frame) {
 
 void MuxStream::OnOpenedAgain() {
   reactor_.counters().streams_moved.Add();
-  const size_t before = send_.kept();
-  if (!send_.Rewind(0, false)) {
+  if (!Rewind(0, false)) {
     Violate("OPEN again for a stream that has been opened");
     return;
   }
-  AccountFor(before);
   SendResumed();
   SendAnswer();
+}
+
+bool MuxStream::Rewind(uint64_t received, bool fin) {
+  const size_t before = send_.kept();
+  if (!send_.Rewind(received, fin)) return false;
+  AccountFor(before);
+  if (send_.unsent() > 0 && MuxBugStrikes(MuxBug::kDropRetained)) send_.Sent(send_.Next(kMuxDataBytes).size());
+  return true;
 }
 
 void MuxStream::SendResumed() {
@@ -205,12 +210,10 @@ void MuxStream::SendResumed() {
 void MuxStream::OnResumed(const MuxFrame& frame) {
   if (!fenced_ || frame.generation != generation_) return;
   fenced_ = false;
-  const size_t before = send_.kept();
-  if (!send_.Rewind(frame.offset, frame.fin)) {
+  if (!Rewind(frame.offset, frame.fin)) {
     Violate("RESUMED says what cannot be");
     return;
   }
-  AccountFor(before);
   peer_limit_ = std::max(peer_limit_, frame.limit);
   Schedule();
   TellDrained();
@@ -322,6 +325,7 @@ void MuxStream::SendCredit() {
   if (channel_ == nullptr || over()) return;
   static_cast<core::ListLink<MuxCreditList>&>(*this).Unlink();
   window_.Tell();
+  if (fin_delivered_ && MuxBugStrikes(MuxBug::kSkipCredit)) return;
   SendSelf({.type = MuxType::kCredit, .fin = fin_delivered_, .offset = window_.consumed(), .limit = window_.limit()});
 }
 

@@ -120,6 +120,8 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   void LetGo();  // the handle is being destroyed
 
   void Abort();
+  // What the peer has not received is to be sent again. False, and nothing has changed, when it cannot say so.
+  [[nodiscard]] bool Rewind(uint64_t received, bool fin);
   void SendAnswer();
   void SendResumed();
   // Says again what was consumed, since the channel that is gone may have lost it.

@@ -34,12 +34,21 @@ bool SetFaults(Arguments& arguments, std::string_view value) {
   return true;
 }
 
+struct PlantName {
+  Plant plant;
+  std::string_view name;
+};
+constexpr PlantName kPlantNames[] = {{Plant::kLoseChunk, "lose"},
+                                     {Plant::kRepeatChunk, "repeat"},
+                                     {Plant::kLoseEnd, "lose-end"},
+                                     {Plant::kDropRetained, "drop-retained"},
+                                     {Plant::kSkipCredit, "skip-credit"}};
+
 bool SetPlant(Arguments& arguments, std::string_view value) {
-  Plant& plant = arguments.common.plant;
-  if (value == "lose") plant = Plant::kLoseChunk;
-  if (value == "repeat") plant = Plant::kRepeatChunk;
-  if (value == "lose-end") plant = Plant::kLoseEnd;
-  return plant != Plant::kNone;
+  for (const auto& [plant, name] : kPlantNames) {
+    if (name == value) arguments.common.plant = plant;
+  }
+  return arguments.common.plant != Plant::kNone;
 }
 
 bool SetSweep(Arguments& arguments, std::string_view value) {
@@ -103,8 +112,11 @@ std::string ListOf(const core::SimFaultSet& faults) {
   return text;
 }
 
-const char* NameOf(Plant plant) {
-  return plant == Plant::kLoseChunk ? "lose" : plant == Plant::kRepeatChunk ? "repeat" : "lose-end";
+std::string_view NameOf(Plant plant) {
+  for (const auto& [other, name] : kPlantNames) {
+    if (other == plant) return name;
+  }
+  return "none";
 }
 
 }  // namespace
@@ -112,7 +124,7 @@ const char* NameOf(Plant plant) {
 const std::string_view kUsage =
     "simulation [--seed N | --seeds FIRST..LAST | --seeds COUNT] [--seconds S] [--protocol legacy|native]\n"
     "           [--faults mixed|on|off|KINDS] [--rate FACTOR] [--twice EVERY] [--trace] [--log LEVEL]\n"
-    "           [--sweep calls|up|down [--every K]] [--plant lose|repeat|lose-end]\n"
+    "           [--sweep calls|up|down [--every K]] [--plant BUG]\n"
     "  --seed N         one seed, with its scenario and the hash of its history\n"
     "  --seeds          from FIRST to LAST, or that many from 1 on (default 100)\n"
     "  --seconds S      no further seed once so much real time has passed\n"
@@ -127,7 +139,8 @@ const std::string_view kUsage =
     "                   at every K-th: each call fails, or the channel is cut at each byte of the client or the "
     "server\n"
     "  --fail-call N, --cut-up N, --cut-down N   one run of a sweep (with --seed)\n"
-    "  --plant BUG      plants a bug; succeeds when a seed finds it\n";
+    "  --plant BUG      plants a bug, and succeeds when a seed finds it: lose, repeat, lose-end; and with mux/2\n"
+    "                   drop-retained (under cuts, or it would have no place), skip-credit\n";
 
 std::optional<Arguments> ParseArguments(int argc, char** argv) {
   Arguments arguments;
@@ -145,8 +158,12 @@ std::optional<Arguments> ParseArguments(int argc, char** argv) {
 SeedOptions OptionsOf(const Arguments& arguments, uint64_t seed) {
   SeedOptions options = arguments.common;
   options.seed = seed;
-  // A planted bug must be found without the help of others.
-  if ((arguments.mixed && seed % 10 == 0) || options.plant != Plant::kNone) options.faults.reset();
+  if (arguments.mixed && seed % 10 == 0) options.faults.reset();
+  if (options.plant != Plant::kNone) {
+    // A planted bug must be found without the help of others, but for those that lead to it.
+    options.faults.reset();
+    if (options.plant == Plant::kDropRetained) options.faults.set(static_cast<size_t>(core::SimFault::kCut));
+  }
   return options;
 }
 

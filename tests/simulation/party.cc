@@ -163,8 +163,9 @@ void Party::Progress() {
   }
   const bool all_sent = record_.sent == plan_.send_bytes;
   const bool all_received = record_.received >= expected_;
-  // Who hears the end too early has nothing more to wait for.
-  const bool cut_short = record_.ended && !all_received && !plan_.start_after_end;
+  // Who hears the end too early has nothing more to wait for; whose answer belongs behind the end gives it first,
+  // though the connection may be reset meanwhile and no call of its be left to tell.
+  const bool cut_short = record_.ended && !all_received && (!plan_.start_after_end || all_sent);
   if (!record_.finished && ((all_sent && (all_received || plan_.ends_when_sent)) || cut_short)) {
     record_.finished = true;
     socket_.FinishSend();

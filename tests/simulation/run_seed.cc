@@ -7,6 +7,7 @@
 
 #include "core/listener.h"
 #include "datagram_workload.h"
+#include "net/limits.h"
 #include "party.h"
 #include "scenario.h"
 #include "stream_checks.h"
@@ -26,6 +27,10 @@ using std::chrono::seconds;
 constexpr Duration kSettleLimit = std::chrono::minutes(5);
 // Stopping: kDrainLimit, twice kCloseLimit, and what a far peer takes.
 constexpr Duration kStopLimit = seconds(60);
+// What the program may still have of a stream of which both ends are done, where nothing goes wrong: what is on its way
+// on the slowest of links. Less than kFlushLimit, which would cover up that an end waits for news that never comes.
+constexpr Duration kMostLingering = seconds(20);
+static_assert(kMostLingering < net::kFlushLimit);
 // How long an application waits for an answer that was perhaps lost.
 constexpr Duration kDatagramPatience = seconds(3);
 // Longer than anything is on its way.
@@ -100,8 +105,13 @@ class Run {
   [[nodiscard]] bool DrawsFaults() const {
     return options_.faults.any() && options_.fail_call == 0 && !options_.channel_cut.has_value();
   }
-  // Every stream that began is over, and the program has nothing more to do with any.
+  // Every stream that began is over for its two ends.
+  [[nodiscard]] bool EndsAreOver() const;
+  // And the program has nothing more to do with any.
   [[nodiscard]] bool Quiet() const;
+  [[nodiscard]] bool NothingWentWrong() const {
+    return world_.faults().total() == world_.faults().of(core::SimFault::kPlanted);
+  }
   // Until that is so and stays so.
   SimWorld::Ended Settle();
   void ListenForTargets();
@@ -156,11 +166,15 @@ void Run::CheckMemory() {
   }
 }
 
-bool Run::Quiet() const {
+bool Run::EndsAreOver() const {
   for (const Ends& ends : ends_) {
     if (ends.dialled && !ends.over()) return false;
   }
-  if (!datagrams_->quiet()) return false;
+  return datagrams_->quiet();
+}
+
+bool Run::Quiet() const {
+  if (!EndsAreOver()) return false;
   return std::all_of(tunnel_->reactors().begin(), tunnel_->reactors().end(), [](core::Reactor* reactor) {
     const core::Counters& counters = reactor->counters();
     return counters.streams_open.Get() == 0 && counters.connects_in_progress.Get() == 0;
@@ -170,8 +184,15 @@ bool Run::Quiet() const {
 SimWorld::Ended Run::Settle() {
   const core::TimePoint limit = world_.now() + kSettleLimit;
   for (;;) {
-    const SimWorld::Ended ended = RunUntil([this] { return Quiet(); }, limit - world_.now());
+    SimWorld::Ended ended = RunUntil([this] { return EndsAreOver(); }, limit - world_.now());
     if (ended != SimWorld::Ended::kDone) return ended;
+    const core::TimePoint over_since = world_.now();
+    ended = RunUntil([this] { return Quiet(); }, limit - world_.now());
+    if (ended != SimWorld::Ended::kDone) return ended;
+    if (const Duration lingered = world_.now() - over_since; NothingWentWrong() && lingered > kMostLingering) {
+      Violate(fmt::format("a stream lingered for {} ms behind its two ends, and no fault was injected",
+                          core::ToMilliseconds(lingered)));
+    }
     // What is on its way to a target is nobody's stream yet.
     bool woke = false;
     const SimWorld::Ended after = RunUntil([&] { return woke = woke || !Quiet(); }, kStillQuiet);
@@ -246,12 +267,13 @@ void Run::CheckStreams() {
         core::SimFault::kOpenStream, core::SimFault::kConnect, core::SimFault::kPlanted}) {
     fatal += world_.faults().of(fault);
   }
-  const RunTraits traits{.carrier = carrier,
-                         .faults = world_.faults().total() > 0,
-                         .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses,
-                         .sessions_hold = fatal == 0,
-                         // The channel and what is dialled in its place: two make kMuxDeadLimit and kDialLimit.
-                         .openings_hold = world_.faults().of(core::SimFault::kFreezeConnection) < 2};
+  const RunTraits traits{
+      .carrier = carrier,
+      .faults = world_.faults().total() > 0,
+      .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses,
+      .sessions_hold = fatal == 0,
+      // The channel and what is dialled in its place: two make kMuxDeadLimit and kDialLimit.
+      .openings_hold = world_.faults().of(core::SimFault::kFreezeConnection) < 2 && !saboteur_->froze_towards_server()};
   for (uint32_t number = 0; number < plans_.size(); ++number) {
     const Ends& ends = ends_[number];
     if (!ends.dialled) continue;

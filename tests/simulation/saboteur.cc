@@ -9,6 +9,13 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+bool SessionBugs::Strikes(net::MuxBug bug) {
+  if (armed_ != bug) return false;
+  armed_.reset();
+  world_.Count(SimFault::kPlanted);
+  return true;
+}
+
 Duration Saboteur::Between(Duration low, Duration high) {
   return Duration(
       static_cast<int64_t>(random_.Between(static_cast<uint64_t>(low.count()), static_cast<uint64_t>(high.count()))));
@@ -51,6 +58,7 @@ void Saboteur::CutFirstChannel(const ChannelCut& cut) {
 
 void Saboteur::Stop() {
   active_ = false;
+  bugs_.Disarm();
   world_.chaos().call_fails = 0;
   world_.chaos().fail_call = 0;
   world_.network().ThawHost(places_.server);
@@ -104,6 +112,7 @@ void Saboteur::FreezeOne() {
   const uint64_t which = random_.Below(3);
   if (which != 0) world_.network().Freeze(connection, 0);
   if (which != 1) world_.network().Freeze(connection, 1);
+  froze_towards_server_ |= which == 0;
   world_.Count(SimFault::kFreezeConnection);
   if (random_.Below(4) == 0) return;  // for ever
   const Duration most = random_.Below(3) == 0 ? seconds(45) : milliseconds(500);
@@ -168,16 +177,24 @@ void Saboteur::StartPlanting(Plant plant, Duration every) {
 void Saboteur::SchedulePlant() {
   world_.After(Between(microseconds(1), 2 * plant_every_), [this] {
     if (!active_) return;
-    // Where the program's bytes come out: at an application or at a target.
-    const bool at_target = random_.Below(2) == 0;
-    const uint64_t connection =
-        at_target ? Pick(places_.server, places_.targets) : Pick(places_.applications, places_.client);
-    const auto what = plant_ == Plant::kLoseChunk     ? core::SimPlant::kLoseData
-                      : plant_ == Plant::kRepeatChunk ? core::SimPlant::kRepeatData
-                                                      : core::SimPlant::kLoseEnd;
-    if (connection != 0) world_.network().PlantBug(connection, at_target ? 1 : 0, what);
+    PlantOne();
     SchedulePlant();
   });
+}
+
+void Saboteur::PlantOne() {
+  if (plant_ == Plant::kDropRetained || plant_ == Plant::kSkipCredit) {
+    bugs_.Arm(plant_ == Plant::kDropRetained ? net::MuxBug::kDropRetained : net::MuxBug::kSkipCredit);
+    return;
+  }
+  // Where the program's bytes come out: at an application or at a target.
+  const bool at_target = random_.Below(2) == 0;
+  const uint64_t connection =
+      at_target ? Pick(places_.server, places_.targets) : Pick(places_.applications, places_.client);
+  const auto what = plant_ == Plant::kLoseChunk     ? core::SimPlant::kLoseData
+                    : plant_ == Plant::kRepeatChunk ? core::SimPlant::kRepeatData
+                                                    : core::SimPlant::kLoseEnd;
+  if (connection != 0) world_.network().PlantBug(connection, at_target ? 1 : 0, what);
 }
 
 }  // namespace tunnel::simulation

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "core/sim_world.h"
+#include "net/mux_faults.h"
 
 namespace tunnel::simulation {
 
@@ -17,9 +19,30 @@ struct Places {
 
 enum class Plant : uint8_t {
   kNone,
-  kLoseChunk,    // a piece that was received is dropped
-  kRepeatChunk,  // or given twice
-  kLoseEnd,      // the end of a stream is never told
+  kLoseChunk,     // a piece that was received is dropped
+  kRepeatChunk,   // or given twice
+  kLoseEnd,       // the end of a stream is never told
+  kDropRetained,  // MuxBug::kDropRetained
+  kSkipCredit,    // MuxBug::kSkipCredit
+};
+
+// Bugs in the sessions themselves: how often is up to who arms them, where is up to the code.
+class SessionBugs final : public net::MuxBugs {
+ public:
+  // While there is one, it is what the process's sessions ask.
+  explicit SessionBugs(core::SimWorld& world) : world_(world) { net::planted_mux_bugs = this; }
+  SessionBugs(const SessionBugs&) = delete;
+  SessionBugs& operator=(const SessionBugs&) = delete;
+  ~SessionBugs() { net::planted_mux_bugs = nullptr; }
+
+  // The next place where `bug` can happen, it does.
+  void Arm(net::MuxBug bug) { armed_ = bug; }
+  void Disarm() { armed_.reset(); }
+  [[nodiscard]] bool Strikes(net::MuxBug bug) override;
+
+ private:
+  core::SimWorld& world_;
+  std::optional<net::MuxBug> armed_;
 };
 
 struct Sabotage {
@@ -47,6 +70,10 @@ class Saboteur {
   // One fault at a chosen place instead: the calls of client and server are counted from here.
   void FailCall(uint64_t number);
   void CutFirstChannel(const ChannelCut& cut);
+  // A connection still brought the client signs of life and took nothing any more to the server, who finds that out
+  // after two intervals of PINGs: longer than an opening waits. On a network a TCP that hears no acknowledgements would
+  // soon have brought nothing more either.
+  [[nodiscard]] bool froze_towards_server() const { return froze_towards_server_; }
   // No further ones; what they did is undone, but for connections that are frozen for ever.
   void Stop();
   // Plants bugs as often as that, until Stop().
@@ -62,6 +89,7 @@ class Saboteur {
 
   void Schedule();
   void SchedulePlant();
+  void PlantOne();
   void Act();
   // A connection between `one` and `other`; 0 when there is none.
   [[nodiscard]] uint64_t Pick(core::SimHost one, core::SimHost other);
@@ -82,7 +110,9 @@ class Saboteur {
   const std::vector<core::Reactor*>& reactors_;
   core::SimRandom random_;
   bool active_ = false;
+  bool froze_towards_server_ = false;
   Sabotage sabotage_;
+  SessionBugs bugs_{world_};
   Plant plant_ = Plant::kNone;
   core::Duration plant_every_{};
 };

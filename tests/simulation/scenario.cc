@@ -36,6 +36,7 @@ void MakeSmall(core::SimRandom& random, Scenario& scenario) {
 Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
   Scenario scenario;
   scenario.world.seed = random.Next();
+  if (options.want_trace) scenario.world.trace_lines = size_t{1} << 20;
   scenario.world.stream_buffer_bytes = LogBetween(random, 8 * 1024, size_t{2560} * 1024);
   scenario.world.receive_buffers = 4U << random.Below(4);
   scenario.world.receive_buffer_bytes = size_t{2048} << random.Below(6);

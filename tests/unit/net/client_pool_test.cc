@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/listener.h"
+#include "datagram_peers.h"
 #include "ech/key_store.h"
 #include "manual_backend.h"
 #include "net/direct_datagrams.h"
@@ -293,6 +294,26 @@ TEST_F(ClientPoolTest, DoesNotWaitForeverForAChannel) {
   EXPECT_THAT(std::string(MessageOf(opened->status())), HasSubstr("no channel to the server is up"));
   EXPECT_EQ(reactor().counters().streams_failed.Get(), 1);
 }
+
+// What will carry an association that is older than every channel, the channel says.
+class ClientPoolDatagrams : public ClientPoolTest, public testing::WithParamInterface<Protocol> {};
+
+TEST_P(ClientPoolDatagrams, GoOverTheFirstChannelThatComesUp) {
+  StartServer();
+  EchoTarget echo(reactor());
+  StartClient(1, GetParam());
+  DatagramRecorder seen;
+  auto association = pool_->Open(seen, SenderFilter::kAnySender);
+  ASSERT_TRUE(association.ok());
+  (*association)->Send(echo.target(), Bytes("too early"));
+  EXPECT_EQ(reactor().counters().datagrams_dropped.Get(), 1);
+  RunUntilUp(1);
+  (*association)->Send(echo.target(), Bytes("in time"));
+  ASSERT_TRUE(RunUntil([&] { return !seen.received.empty(); }));
+  EXPECT_EQ(seen.received.front(), proto::ToString(echo.target()) + " echo:in time");
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocols, ClientPoolDatagrams, testing::Values(Protocol::kNative, Protocol::kLegacy));
 
 TEST_F(ClientPoolTest, EndsTheStreamsOfALostChannelAndDialsAgain) {
   StartServer();
