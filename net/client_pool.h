@@ -27,6 +27,9 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
                                                                           SenderFilter filter) override;
 
   [[nodiscard]] unsigned channels_up() const;
+  // There are channels, and none speaks mux/2.
+  [[nodiscard]] bool only_legacy() const { return channels_up() > 0 && session_.channels().empty(); }
+  [[nodiscard]] MuxClientSession& session() { return session_; }
   // As TunnelService says; `settled` is called when there is none any more.
   [[nodiscard]] bool HasLingeringStreams() const { return session_.HasLingering(); }
   void SetSettled(std::function<void()> settled) { session_.SetSettled(std::move(settled)); }
