@@ -1,6 +1,8 @@
 // Reverse forwards, both ends: the server listens for its client, and opens streams towards it.
 #include <gmock/gmock.h>
 
+#include <deque>
+
 #include "core/stream_socket.h"
 #include "mux_fixture.h"
 #include "net/reverse_forwards.h"
@@ -68,14 +70,6 @@ class MuxReverse : public MuxPairTest {
     auto socket = RunTask(reactor(), core::Connect(reactor(), *core::SocketAddress::Parse("127.0.0.1", listening)));
     return socket.ok();
   }
-  [[nodiscard]] Link& LinkWithStreams(MuxSession& session) {
-    for (const auto& link : links_) {
-      if ((&session == client_.get() ? link->client : link->server)->streams() > 0) return *link;
-    }
-    ADD_FAILURE() << "no channel has streams";
-    return *links_.front();
-  }
-
   std::deque<ListenSpec> specs_;
   std::unique_ptr<ReverseForwards> forwards_;
   std::vector<std::unique_ptr<Visitor>> visitors_;
@@ -259,7 +253,6 @@ TEST_F(MuxReverse, SaysOpenAgainWhereTheAnswerWasLost) {
 }
 
 TEST_F(MuxReverse, ARefusalThatWasLostIsSaidAgain) {
-  auto closed = core::Listener::Probe(reactor(), *core::SocketAddress::Parse("127.0.0.1", 0));
   const uint16_t listening = Forward(0, "held.test");
   resolver_.names["held.test"] = {};
   resolver_.hold = true;
@@ -323,7 +316,8 @@ TEST_F(MuxReverse, AnotherServerIsAskedAtOnce) {
   ASSERT_NE(visitor, nullptr);
   ASSERT_TRUE(RunUntil([&] { return targets_.size() == 1; }));
   CutAndTell(*links_.front());
-  NewServer(2);  // the old one's sockets close with it
+  NewServer(2);
+  Settle();  // the old one's sockets close
   Channel();
   EXPECT_EQ(server_->streams(), 1U);
   Visitor* second = Visit(listening);
@@ -335,7 +329,13 @@ TEST_F(MuxReverse, AnotherServerIsAskedAtOnce) {
 }
 
 TEST_F(MuxReverse, ASessionHasSoManyListeners) {
-  for (size_t i = 0; i <= kMuxListenersPerSession; ++i) (void)Forward();
+  for (size_t i = 0; i <= kMuxListenersPerSession; ++i) {
+    auto& spec = specs_.emplace_back();
+    spec.kind = ListenKind::kReverse;
+    spec.address = *core::SocketAddress::Parse("127.0.0.1", 0);
+    spec.target = {.host = "127.0.0.1", .port = port()};
+    forwards_->Add(spec);
+  }
   Channel();
   EXPECT_EQ(server_->streams(), kMuxListenersPerSession);
 }
