@@ -33,6 +33,15 @@ class Listener::State final : public OperationOwner {
     reactor().backend().Cancel(accept_);
     Orphan();
   }
+  void Pause() {
+    if (std::exchange(paused_, true)) return;
+    retry_.Cancel();
+    reactor().backend().Cancel(accept_);
+  }
+  void Resume() {
+    // Where the cancellation is still on its way, its completion starts it again.
+    if (std::exchange(paused_, false) && !accept_.started()) Start();
+  }
   [[nodiscard]] SocketAddress local_address() { return reactor().backend().LocalAddress(accept_.descriptor); }
 
  private:
@@ -50,8 +59,14 @@ class Listener::State final : public OperationOwner {
         accepted_(StreamSocket(reactor(), completion.descriptor), peer);
       }
     }
-    if (completion.more) return;
-    if (!orphaned()) {
+    if (completion.more || accept_.started()) return;
+    if (orphaned() || paused_) {
+      DeleteIfDone();
+      return;
+    }
+    if (completion.error == IoError::kCancelled) {  // by a Pause() that is over
+      Start();
+    } else {
       spdlog::warn("accept on {}: {}; trying again", local_address().ToString(), core::ToString(completion.error));
       retry_.SetAfter(kRetryDelay);
     }
@@ -61,6 +76,7 @@ class Listener::State final : public OperationOwner {
   Operation accept_;
   Accepted accepted_;
   Timer retry_;
+  bool paused_ = false;
 };
 
 namespace {
@@ -104,6 +120,14 @@ Listener& Listener::operator=(Listener&& other) noexcept {
 
 void Listener::Close() {
   if (state_ != nullptr) std::exchange(state_, nullptr)->Close();
+}
+
+void Listener::Pause() {
+  if (state_ != nullptr) state_->Pause();
+}
+
+void Listener::Resume() {
+  if (state_ != nullptr) state_->Resume();
 }
 
 SocketAddress Listener::local_address() const { return state_ == nullptr ? SocketAddress() : state_->local_address(); }

@@ -29,6 +29,9 @@ class Listener {
   ~Listener() { Close(); }
 
   void Close();
+  // Leaves connections in the kernel's queue until Resume(); those that were accepted before still come.
+  void Pause();
+  void Resume();
   [[nodiscard]] SocketAddress local_address() const;
 
  private:

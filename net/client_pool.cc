@@ -70,11 +70,17 @@ void ClientPool::NewSession(uint32_t first_stream_id) {
   });
 }
 
+bool ClientPool::only_legacy() const {
+  return channels_up() > 0 && std::all_of(sessions_.begin(), sessions_.end(),
+                                          [](const auto& session) { return session->channels().empty(); });
+}
+
 MuxRoute ClientPool::Choose() {
   if (sessions_.back()->nearly_used_up()) {
     spdlog::info("the session has used up its stream ids: its channels are replaced by another's");
     NewSession(1);
     for (const auto& channel : channels_) channel->Renew();
+    if (session_began_ != nullptr) session_began_(session());
   }
   for (auto session = sessions_.rbegin(); session != sessions_.rend(); ++session) {
     if (MuxChannel* channel = (*session)->Choose(); channel != nullptr) {

@@ -29,6 +29,11 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
                                                                           SenderFilter filter) override;
 
   [[nodiscard]] unsigned channels_up() const;
+  // There are channels, and none speaks mux/2.
+  [[nodiscard]] bool only_legacy() const;
+  // What is opened now is of it; `began` is called with each that takes its place.
+  [[nodiscard]] MuxClientSession& session() { return *sessions_.back(); }
+  void SetSessionBegan(std::function<void(MuxClientSession&)> began) { session_began_ = std::move(began); }
   // As TunnelService says; `settled` is called when there is none any more.
   [[nodiscard]] bool HasLingeringStreams() const;
   void SetSettled(std::function<void()> settled) { settled_ = std::move(settled); }
@@ -55,6 +60,7 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   std::vector<std::unique_ptr<MuxClientSession>> sessions_;
   size_t stranded_sessions_ = 0;
   std::function<void()> settled_;
+  std::function<void(MuxClientSession&)> session_began_;
   ChannelContext context_;
   std::vector<std::unique_ptr<ClientChannel>> channels_;
   size_t next_for_datagrams_ = 0;

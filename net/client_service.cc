@@ -9,6 +9,7 @@
 #include "net/forward_listener.h"
 #include "net/limits.h"
 #include "net/proxy_listener.h"
+#include "net/reverse_forwards.h"
 #include "net/udp_forward.h"
 
 namespace tunnel::net {
@@ -53,6 +54,7 @@ class ClientService final : public TunnelService {
  private:
   void StopAdmitting() override {
     for (const auto& forward : udp_forwards_) forward->StopAdmitting();
+    reverse_->Stop();
   }
   void CloseChannels() override {
     udp_forwards_.clear();
@@ -79,6 +81,7 @@ class ClientService final : public TunnelService {
   std::unique_ptr<ClientPool> pool_;
   std::unique_ptr<UdpAssociateSet> associations_;
   std::vector<std::unique_ptr<UdpForward>> udp_forwards_;
+  std::unique_ptr<ReverseForwards> reverse_;
   unsigned next_core_ = 0;
 };
 
@@ -102,15 +105,23 @@ absl::Status ClientService::Start() {
   directory_ = *std::move(directory);
   pool_ = std::make_unique<ClientPool>(reactor(), config, *tunnel_tls_, *directory_);
   associations_ = std::make_unique<UdpAssociateSet>(reactor(), *pool_);
+  reverse_ = std::make_unique<ReverseForwards>(reactor(), pool_->session(), *resolver_, relays(), scope());
   pool_->SetChanged([this](unsigned up) {
     shared_.up[reactor().index()].store(up, std::memory_order_relaxed);
+    reverse_->OnChannelsChanged(pool_->only_legacy());
     if (up == 0) CheckIdle();
   });
   pool_->SetSettled([this] { CheckIdle(); });
+  pool_->SetSessionBegan([this](MuxClientSession& session) { reverse_->MoveTo(session); });
   shared_.services[reactor().index()] = this;
 
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const ListenSpec& spec = config.listen[i];
+    if (spec.kind == ListenKind::kReverse) {
+      // On the session of one core, or each core's would want the address; they go round the cores.
+      if (i % group_.size() == reactor().index()) reverse_->Add(spec);
+      continue;
+    }
     if (spec.kind == ListenKind::kUdpForward) {
       // One socket each, so that a sender always meets the same core; they go round the cores.
       if (i % group_.size() == reactor().index()) TUNNEL_RETURN_IF_ERROR(StartUdpForward(spec));

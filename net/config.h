@@ -20,21 +20,22 @@ enum class ListenKind {
   kServerPlain,  // ws://: the same behind something that ends TLS
   kForward,      // tcp://LISTEN/TARGET: every connection goes to one target
   kUdpForward,   // udp://LISTEN/TARGET: every datagram goes to one target
+  kReverse,      // rtcp://LISTEN/TARGET: the server listens, and every connection comes back to one target here
   kProxy,        // proxy://: SOCKS4, SOCKS5 and HTTP on one port
 };
 
-// One thing to listen on. `-l tcp://A/B,C/D` makes two, and so does `-l udp://A/B,C/D`.
+// One thing to listen on. `-l tcp://A/B,C/D` makes two, and so do udp:// and rtcp://.
 struct ListenSpec {
   ListenKind kind = ListenKind::kProxy;
-  core::SocketAddress address;
-  std::string path;         // server: "/path"; "/" matches every path
-  proto::Target target;     // kForward, kUdpForward
-  std::string user;         // kProxy; empty asks for none
-  std::string password;     // kProxy
-  std::string description;  // as given, without credentials, for the log
+  core::SocketAddress address;  // kReverse: one of the server's
+  std::string path;             // server: "/path"; "/" matches every path
+  proto::Target target;         // kForward, kUdpForward, kReverse
+  std::string user;             // kProxy; empty asks for none
+  std::string password;         // kProxy
+  std::string description;      // as given, without credentials, for the log
 };
 
-// One rule of -allow-target or -deny-target.
+// One rule of -allow-target, -deny-target or -allow-reverse; of the last only networks.
 struct TargetRule {
   enum class Kind { kNetwork, kName, kSuffix, kAny, kUnix };
   Kind kind = Kind::kAny;
@@ -87,6 +88,7 @@ struct Config {
   unsigned channels_per_source = kChannelsPerSource;  // of wss:// listeners; 0: any number
   std::vector<TargetRule> allow_target;
   std::vector<TargetRule> deny_target;
+  std::vector<TargetRule> allow_reverse;  // where clients may have the server listen; empty: nowhere
   std::optional<OutboundProxy> outbound;  // -f socks5://; nothing: directly
 
   // --- process ---

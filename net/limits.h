@@ -107,6 +107,16 @@ inline constexpr size_t kMuxConnectsPerSession = 1024;
 // OPENs of a session: this many at once, and this many a second in the long run.
 inline constexpr unsigned kMuxOpenBurst = 8192;
 inline constexpr unsigned kMuxOpensPerSecond = 16 * 1024;
+// Listeners that a server keeps for one session, and how often one that is out of room looks for some.
+inline constexpr size_t kMuxListenersPerSession = 64;
+inline constexpr core::Duration kMuxListenerPause = std::chrono::milliseconds(100);
+// Between a client's attempts to have a reverse forward listened for.
+inline constexpr core::Duration kReverseRetryMin = std::chrono::seconds(1);
+inline constexpr core::Duration kReverseRetryMax = std::chrono::seconds(10);
+// Epochs of which a client remembers what ids their servers have used.
+inline constexpr size_t kMuxEpochsRemembered = 8;
+// Streams of a reverse forward that are here before the server has said where it listens.
+inline constexpr size_t kReverseWaiting = 256;
 // Sessions that a server keeps on one core.
 inline constexpr size_t kMuxSessionsPerCore = 4096;
 // How long a stream is kept without a channel.

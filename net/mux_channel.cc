@@ -297,8 +297,10 @@ void MuxChannel::OnFrame(const MuxFrame& frame) {
       session_.OnResume(*this, frame);
       break;
     case MuxType::kReset:
-      // It counts wherever it comes.
-      if (MuxStream* stream = session_.Find(frame.stream); stream != nullptr) stream->OnPeerReset(frame);
+      // It counts wherever it comes, but for another epoch's stream of the same number.
+      if (MuxStream* stream = session_.Find(frame.stream); stream != nullptr && stream->epoch() == epoch()) {
+        stream->OnPeerReset(frame);
+      }
       break;
     case MuxType::kPad:
       break;

@@ -6,7 +6,7 @@
 #include "core/log.h"
 #include "net/limits.h"
 #include "net/mux_channel.h"
-#include "proto/socks5.h"
+#include "net/mux_connect.h"
 
 namespace tunnel::net {
 
@@ -15,9 +15,6 @@ using proto::MuxKind;
 using proto::MuxType;
 
 namespace {
-
-// Two channels whose delays differ by less than this are the same: a stream more or less matters more.
-constexpr core::Duration kSameDelay = std::chrono::milliseconds(5);
 
 proto::MuxSessionId MakeSessionId(core::Reactor& reactor) {
   std::array<uint8_t, proto::kMuxSessionIdBytes> random{};
@@ -57,24 +54,6 @@ MuxClientSession::MuxClientSession(core::Reactor& reactor, MuxBudget& budget, ui
 
 MuxClientSession::~MuxClientSession() { EndAll(Unavailable("the client stops")); }
 
-MuxChannel* MuxClientSession::Choose() const { return ChooseFor(std::nullopt); }
-
-MuxChannel* MuxClientSession::ChooseFor(std::optional<uint64_t> epoch) const {
-  // The first pass finds the least delay, the second the least busy of those near it. One that was never measured is
-  // tried: nothing speaks against it.
-  core::Duration least = core::Duration::max();
-  for (const MuxChannel* channel : channels()) {
-    if (channel->usable() && (!epoch || channel->epoch() == *epoch)) least = std::min(least, channel->ExpectedDelay());
-  }
-  MuxChannel* best = nullptr;
-  for (MuxChannel* channel : channels()) {
-    if (!channel->usable() || (epoch && channel->epoch() != *epoch)) continue;
-    if (channel->ExpectedDelay() > least + std::max(least / 4, kSameDelay)) continue;
-    if (best == nullptr || channel->streams() < best->streams()) best = channel;
-  }
-  return best;
-}
-
 absl::StatusOr<MuxStream*> MuxClientSession::NewStream(MuxChannel& channel, MuxKind kind, proto::Target address) {
   if (streams() >= kMuxStreamsPerSession) return ResourceExhausted("the session has as many streams as it may");
   if (next_id_ > UINT32_MAX - 2) return ResourceExhausted("the session has used up its stream ids");
@@ -113,9 +92,15 @@ absl::StatusOr<MuxStream*> MuxClientSession::OpenDatagrams(MuxChannel& channel) 
   return stream;
 }
 
+absl::StatusOr<MuxStream*> MuxClientSession::OpenListener(MuxChannel& channel, proto::Target address) {
+  auto stream = NewStream(channel, MuxKind::kListen, std::move(address));
+  if (stream.ok()) (*stream)->Open(channel, {});
+  return stream;
+}
+
 void MuxClientSession::MoveAway(MuxChannel& channel) {
   channel.SetGoingAway();
-  MuxChannel* other = ChooseFor(channel.epoch());
+  MuxChannel* other = Choose(channel.epoch());
   if (other == nullptr) return;
   while (MuxStream* stream = channel.FirstBound()) stream->Unbind();
   OnDetached();
@@ -129,7 +114,7 @@ void MuxClientSession::OnAttached(MuxChannel& channel) {
 
 void MuxClientSession::OnDetached() {
   ForEachUnbound([this](MuxStream& stream) {
-    MuxChannel* channel = ChooseFor(stream.epoch());
+    MuxChannel* channel = Choose(stream.epoch());
     if (channel != nullptr) stream.MoveTo(*channel);
   });
 }
@@ -140,14 +125,45 @@ void MuxClientSession::OnUnboundChanged() {
   if (tell_stranded_ != nullptr) tell_stranded_(stranded_);
 }
 
+MuxSeenIds& MuxClientSession::SeenOf(uint64_t epoch) {
+  const auto known =
+      std::find_if(seen_.begin(), seen_.end(), [epoch](const Seen& seen) { return seen.epoch == epoch; });
+  if (known != seen_.end()) return known->ids;
+  if (seen_.size() == kMuxEpochsRemembered) seen_.pop_back();
+  seen_.push_front({.epoch = epoch, .ids = {}});
+  return seen_.front().ids;
+}
+
 MuxStream* MuxClientSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) {
-  // Servers open streams for listeners, and this client has asked for none.
-  const proto::Target nowhere{.host = "0.0.0.0", .port = 0};
-  channel.Send({.type = MuxType::kOpened,
-                .status = static_cast<uint8_t>(proto::Socks5Reply::kNotAllowed),
-                .stream = frame.stream,
-                .address = &nowhere});
-  return nullptr;
+  const auto refuse = [&](proto::MuxResetCode code) {
+    channel.Send({.type = MuxType::kReset, .stream = frame.stream, .code = static_cast<uint32_t>(code)});
+    return nullptr;
+  };
+  if (MuxStream* known = Find(frame.stream); known != nullptr) {
+    // Servers choose their ids so that this does not happen.
+    if (known->epoch() != channel.epoch()) return refuse(proto::MuxResetCode::kOverload);
+    // Said again, since our answer was lost: where the stream is now, RESUME says.
+    MuxChannel* to = Choose(channel.epoch());
+    if (known->channel() != nullptr) known->Unbind();
+    known->MoveTo(to == nullptr ? channel : *to);
+    return nullptr;
+  }
+  MuxSeenIds& seen = SeenOf(channel.epoch());
+  if (seen.Contains(frame.stream)) return refuse(proto::MuxResetCode::kUnknown);
+  // Of a server that leaves gaps between its ids, the oldest are not told apart any more.
+  if (seen.ranges() > kMuxStreamsPerSession) seen = {};
+  seen.Add(frame.stream);
+  const bool room = streams() < kMuxStreamsPerSession && !budget().exhausted();
+  MuxStream& stream = MakeStream(frame.stream, frame.kind, false, *frame.address, frame.limit);
+  stream.Bind(channel, 0);
+  if (!room) {
+    stream.Answer(ResourceExhausted("the streams of this client are as many as they may be"), Nowhere());
+  } else if (frame.kind != MuxKind::kTcp || incoming_ == nullptr) {
+    stream.Answer(PermissionDenied("nothing here asked for it"), Nowhere());
+  } else {
+    incoming_(stream);
+  }
+  return Find(frame.stream);  // unless it was refused
 }
 
 void MuxClientSession::OnResume(MuxChannel& channel, const MuxFrame& frame) {

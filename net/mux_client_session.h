@@ -1,8 +1,11 @@
 // The client's end of a mux/2 session: opens streams, chooses their channels, and moves them when a channel is lost.
 #pragma once
 
+#include <deque>
+
 #include "core/task.h"
 #include "net/datagram_opener.h"
+#include "net/mux_seen_ids.h"
 #include "net/mux_session.h"
 #include "proto/mux_negotiation.h"
 
@@ -25,15 +28,17 @@ class MuxClientSession final : public MuxSession {
   [[nodiscard]] const proto::MuxSessionId& id() const { return id_; }
   // Ids are not used again: so few are left that another session is to take over.
   [[nodiscard]] bool nearly_used_up() const { return next_id_ > UINT32_MAX - kSpareIds; }
-  // The channel for what is opened now: the least expected delay, and of those that differ by little the one with the
-  // fewest streams. nullptr when none is up.
-  [[nodiscard]] MuxChannel* Choose() const;
-
   // Opens a stream, as StreamOpener::Open says, on a channel that Choose() has given. The caller's deadline is its own.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(MuxChannel& channel, proto::Target target,
                                                                              core::Slice first);
   // A stream of datagrams; its handle is to be taken.
   [[nodiscard]] absl::StatusOr<MuxStream*> OpenDatagrams(MuxChannel& channel);
+
+  // A stream for which the server listens at `address`; its handle is to be taken.
+  [[nodiscard]] absl::StatusOr<MuxStream*> OpenListener(MuxChannel& channel, proto::Target address);
+  // Called with each stream that the server opens, which is then to be answered, at once or with its handle taken.
+  // Without it, or with nullptr, all are refused.
+  void SetIncoming(std::function<void(MuxStream&)> incoming) { incoming_ = std::move(incoming); }
 
   // Moves every stream off `channel`, where there is another one for it.
   void MoveAway(MuxChannel& channel);
@@ -50,16 +55,22 @@ class MuxClientSession final : public MuxSession {
   void OnDetached() override;
   void OnUnboundChanged() override;
 
-  // The same, for a stream of `epoch`, which no other channels can carry.
-  [[nodiscard]] MuxChannel* ChooseFor(std::optional<uint64_t> epoch) const;
   [[nodiscard]] absl::StatusOr<MuxStream*> NewStream(MuxChannel& channel, proto::MuxKind kind, proto::Target address);
 
   // Enough for what is opened until another session has its channels.
   static constexpr uint32_t kSpareIds = 1U << 21;
+  // The ids of that epoch that its server has used.
+  [[nodiscard]] MuxSeenIds& SeenOf(uint64_t epoch);
 
   proto::MuxSessionId id_;
   uint32_t next_id_;
   bool stranded_ = false;
+  std::function<void(MuxStream&)> incoming_;
+  struct Seen {
+    uint64_t epoch = 0;
+    MuxSeenIds ids;
+  };
+  std::deque<Seen> seen_;  // the last epoch that was new comes first
   std::function<void(bool)> tell_stranded_;
   absl::AnyInvocable<void(MuxChannel&)> go_away_;
 };

@@ -5,42 +5,14 @@
 #include "core/log.h"
 #include "net/limits.h"
 #include "net/mux_channel.h"
-#include "net/mux_status.h"
+#include "net/mux_connect.h"
+#include "net/tcp_stream.h"
 
 namespace tunnel::net {
 
 using proto::MuxFrame;
 using proto::MuxKind;
 using proto::MuxType;
-
-namespace {
-
-// Where nothing is bound that would say something to the client.
-const proto::Target& Nowhere() {
-  static const proto::Target nowhere{.host = "0.0.0.0", .port = 0};
-  return nowhere;
-}
-
-// A stream whose target is being connected: owned by its coroutine, so that whatever ends first ends it all.
-core::Task<void> ConnectAndAnswer(MuxServerParts parts, MuxStream& stream, std::unique_ptr<ByteStream> handle,
-                                  std::shared_ptr<size_t> connecting) {
-  ++*connecting;
-  const proto::Target target = stream.address();
-  auto connected = co_await parts.connector.Connect(target);
-  --*connecting;
-  if (!connected.ok()) {
-    parts.reactor.counters().streams_failed.Add();
-    spdlog::debug("target {}: {}", proto::ToString(target), MessageOf(connected.status()));
-    stream.Answer(connected.status(), Nowhere());
-    // Where no channel is up the answer waits in the stream.
-    handle->CloseAfterSend(kMuxResumeLimit);
-    co_return;
-  }
-  stream.Answer(absl::OkStatus(), Nowhere());
-  parts.relays.Start(std::move(handle), *std::move(connected));
-}
-
-}  // namespace
 
 // A stream of datagrams and its way out.
 class MuxServerSession::Association final : MuxStream::Watcher, DatagramAssociation::Handler {
@@ -93,6 +65,7 @@ MuxServerSession::MuxServerSession(const MuxServerParts& parts, uint64_t epoch)
 }
 
 MuxServerSession::~MuxServerSession() {
+  listeners_.clear();
   associations_.clear();
   EndAll(Unavailable("the session is over"));
 }
@@ -144,7 +117,8 @@ void MuxServerSession::Accept(MuxStream& stream) {
   switch (stream.kind()) {
     case MuxKind::kTcp: {
       std::unique_ptr<ByteStream> handle = stream.TakeHandle();
-      parts_.scope.Spawn(ConnectAndAnswer(parts_, stream, std::move(handle), connecting_));
+      parts_.scope.Spawn(ConnectAndAnswer(reactor(), parts_.connector, parts_.relays, stream.address(), stream,
+                                          std::move(handle), connecting_));
       break;
     }
     case MuxKind::kUdp: {
@@ -155,9 +129,76 @@ void MuxServerSession::Accept(MuxStream& stream) {
       break;
     }
     case MuxKind::kListen:
-      stream.Answer(PermissionDenied("this server listens for nobody"), Nowhere());
+      Listen(stream);
       break;
   }
+}
+
+void MuxServerSession::Listen(MuxStream& stream) {
+  static const std::vector<TargetRule> nothing;
+  MuxListener::Owner& owner = *this;
+  auto listener = std::make_unique<MuxListener>(reactor(), owner, stream);
+  absl::StatusOr<proto::Target> bound = Unavailable("the server stops");
+  if (listeners_.size() >= kMuxListenersPerSession) {
+    bound = ResourceExhausted("the session has as many listeners as it may");
+  } else if (!stopped_listening_) {
+    bound = listener->Open(parts_.allow_reverse == nullptr ? nothing : *parts_.allow_reverse);
+  }
+  if (!bound.ok()) {
+    reactor().counters().streams_failed.Add();
+    spdlog::debug("not listening for a client: {}", MessageOf(bound.status()));
+    stream.Answer(bound.status(), Nowhere());
+    return;
+  }
+  spdlog::info("listening on {} for a client", proto::ToString(*bound));
+  listeners_.emplace(stream.id(), std::move(listener));
+  stream.Answer(absl::OkStatus(), *bound);
+}
+
+void MuxServerSession::StopListening() {
+  stopped_listening_ = true;
+  for (const auto& [id, listener] : listeners_) listener->Stop("the server stops");
+}
+
+bool MuxServerSession::HasRoom() const {
+  return streams() < kMuxStreamsPerSession && !budget().exhausted() && next_id_ <= UINT32_MAX - 2 &&
+         Choose() != nullptr;
+}
+
+void MuxServerSession::OnConnection(const proto::Target& address, core::StreamSocket socket) {
+  MuxChannel* channel = Choose();
+  TUNNEL_CHECK(channel != nullptr);
+  // Anywhere in the lower half: numbers that a client met under another epoch are then others.
+  if (next_id_ == 0) next_id_ = 2 + 2 * static_cast<uint32_t>(reactor().RandomU64() >> 34);
+  MuxStream& stream = MakeStream(next_id_, MuxKind::kTcp, true, address, channel->peer_window());
+  next_id_ += 2;
+  stream.Open(*channel, {});
+  std::unique_ptr<ByteStream> handle = stream.TakeHandle();
+  // What comes before OPENED goes ahead, as far as the window lets it.
+  parts_.relays.Start(std::move(handle), std::make_unique<TcpStream>(std::move(socket)));
+}
+
+void MuxServerSession::OnListenerGone(uint32_t stream) {
+  const auto found = listeners_.find(stream);
+  if (found == listeners_.end()) return;
+  reactor().Defer([ended = std::move(found->second)] {});
+  listeners_.erase(found);
+}
+
+void MuxServerSession::OnAttached(MuxChannel& channel) {
+  ForEachUnbound([&channel](MuxStream& stream) {
+    if (stream.unanswered()) stream.OpenAgain(channel);
+  });
+  for (const auto& [id, listener] : listeners_) listener->CheckRoom();
+}
+
+void MuxServerSession::OnDetached() {
+  ForEachUnbound([this](MuxStream& stream) {
+    // What was answered, its client will move.
+    MuxChannel* channel = stream.unanswered() ? Choose() : nullptr;
+    if (channel != nullptr) stream.OpenAgain(*channel);
+  });
+  for (const auto& [id, listener] : listeners_) listener->CheckRoom();
 }
 
 void MuxServerSession::EndAssociation(uint32_t stream) {

@@ -8,6 +8,7 @@
 
 #include "core/task.h"
 #include "net/datagram_opener.h"
+#include "net/mux_listener.h"
 #include "net/mux_seen_ids.h"
 #include "net/mux_session.h"
 #include "net/relay.h"
@@ -26,15 +27,19 @@ struct MuxServerParts {
   core::Scope& scope;
   // Called when a session's last lingering stream is gone.
   std::function<void()> settled;
+  // -allow-reverse: where clients may have the server listen; nullptr is nowhere.
+  const std::vector<TargetRule>* allow_reverse = nullptr;
 };
 
-class MuxServerSession final : public MuxSession {
+class MuxServerSession final : public MuxSession, MuxListener::Owner {
  public:
   // `epoch` tells this session from those that other processes, and this one later, have for the same id.
   MuxServerSession(const MuxServerParts& parts, uint64_t epoch);
   ~MuxServerSession() override;
 
   [[nodiscard]] uint64_t epoch() const { return epoch_; }
+  // Listens for its client no more; what was accepted goes on.
+  void StopListening();
 
  private:
   class Association;
@@ -42,13 +47,18 @@ class MuxServerSession final : public MuxSession {
   MuxStream* OnOpen(MuxChannel& channel, const proto::MuxFrame& frame) override;
   void OnResume(MuxChannel& channel, const proto::MuxFrame& frame) override;
   void OnGoAway(MuxChannel& channel, const proto::MuxFrame& frame) override;
-  void OnAttached(MuxChannel& channel) override { (void)channel; }
-  void OnDetached() override {}
+  void OnAttached(MuxChannel& channel) override;
+  void OnDetached() override;
+  // --- for listeners ---
+  [[nodiscard]] bool HasRoom() const override;
+  void OnConnection(const proto::Target& address, core::StreamSocket socket) override;
+  void OnListenerGone(uint32_t stream) override;
 
   // Ok, or why no further stream is taken now.
   [[nodiscard]] absl::Status Admit();
   void Accept(MuxStream& stream);
   void EndAssociation(uint32_t stream);
+  void Listen(MuxStream& stream);
 
   const MuxServerParts parts_;
   const uint64_t epoch_;
@@ -56,6 +66,9 @@ class MuxServerSession final : public MuxSession {
   // Of the connects that this session has under way; theirs too, since they may outlive it.
   const std::shared_ptr<size_t> connecting_ = std::make_shared<size_t>(0);
   std::map<uint32_t, std::unique_ptr<Association>> associations_;  // of datagrams, by their stream
+  std::map<uint32_t, std::unique_ptr<MuxListener>> listeners_;     // by their stream
+  bool stopped_listening_ = false;
+  uint32_t next_id_ = 0;  // of the streams that this side opens; 0 before the first
   // OPENs that may come at once, and when they were counted.
   double open_tokens_;
   core::TimePoint tokens_at_;

@@ -46,6 +46,10 @@ void MuxServerSessions::ResetAll(std::string_view reason) {
   for (const auto& [number, kept] : sessions_) kept.session->ResetAll(reason);
 }
 
+void MuxServerSessions::StopListening() {
+  for (const auto& [number, kept] : sessions_) kept.session->StopListening();
+}
+
 void MuxServerSessions::Sweep() {
   const core::TimePoint now = parts_.reactor.now();
   core::TimePoint next = core::kNever;

@@ -29,6 +29,8 @@ class MuxServerSessions {
   [[nodiscard]] bool HasLingering() const;
   // Resets the streams of all: the server stops.
   void ResetAll(std::string_view reason);
+  // No session listens for its client any more.
+  void StopListening();
   // Forgets every session. No channel may be left.
   void Clear();
   [[nodiscard]] size_t size() const { return sessions_.size(); }

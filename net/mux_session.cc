@@ -13,6 +13,8 @@ using proto::MuxResetCode;
 namespace {
 
 constexpr core::Duration kSweepInterval = std::chrono::seconds(1);
+// Two channels whose delays differ by less than this are the same: a stream more or less matters more.
+constexpr core::Duration kSameDelay = std::chrono::milliseconds(5);
 
 }  // namespace
 
@@ -27,6 +29,22 @@ MuxSession::MuxSession(core::Reactor& reactor, proto::Role role, MuxBudget& budg
 MuxSession::~MuxSession() {
   TUNNEL_CHECK(channels_.empty());
   EndAll(Unavailable("the session is over"));
+}
+
+MuxChannel* MuxSession::Choose(std::optional<uint64_t> epoch) const {
+  // The first pass finds the least delay, the second the least busy of those near it. One that was never measured is
+  // tried: nothing speaks against it.
+  core::Duration least = core::Duration::max();
+  for (const MuxChannel* channel : channels_) {
+    if (channel->usable() && (!epoch || channel->epoch() == *epoch)) least = std::min(least, channel->ExpectedDelay());
+  }
+  MuxChannel* best = nullptr;
+  for (MuxChannel* channel : channels_) {
+    if (!channel->usable() || (epoch && channel->epoch() != *epoch)) continue;
+    if (channel->ExpectedDelay() > least + std::max(least / 4, kSameDelay)) continue;
+    if (best == nullptr || channel->streams() < best->streams()) best = channel;
+  }
+  return best;
 }
 
 std::vector<uint32_t> MuxSession::IdsInOrder() const {
@@ -107,8 +125,13 @@ void MuxSession::SendAnywhere(const MuxFrame& frame) {
   MuxStream* stream = Find(frame.stream);
   if (stream != nullptr && stream->channel() != nullptr) {
     stream->channel()->Send(frame);
-  } else if (!channels_.empty()) {
-    channels_.front()->Send(frame);
+    return;
+  }
+  // A number of another epoch is another stream where a server opened it.
+  for (MuxChannel* channel : channels_) {
+    if (stream != nullptr && channel->epoch() != stream->epoch()) continue;
+    channel->Send(frame);
+    return;
   }
 }
 

@@ -30,6 +30,9 @@ class MuxSession {
   [[nodiscard]] proto::Role role() const { return role_; }
   [[nodiscard]] MuxBudget& budget() const { return budget_; }
   [[nodiscard]] size_t streams() const { return streams_.size(); }
+  // The channel for what is opened now: the least expected delay, and of those that differ by little the one with the
+  // fewest streams. nullptr when none is up, or, with `epoch`, none of that.
+  [[nodiscard]] MuxChannel* Choose(std::optional<uint64_t> epoch = std::nullopt) const;
   // Those that are up.
   [[nodiscard]] const std::vector<MuxChannel*>& channels() const { return channels_; }
   // Since when there is no channel; kNever while there is one.
@@ -62,7 +65,7 @@ class MuxSession {
   void Forget(MuxStream& stream);
   void OweCredit(MuxStream& stream);
   void Linger(MuxStream& stream);
-  // Sends a frame of a stream where it belongs, or, where it may go anywhere, on any channel that is up.
+  // Sends a frame of a stream where it belongs, or, of one without a channel, on any of its epoch that is up.
   void SendAnywhere(const proto::MuxFrame& frame);
   // The stream is bound to no channel from now on.
   void AddUnbound(MuxStream& stream);

@@ -84,6 +84,22 @@ void MuxStream::Open(MuxChannel& channel, core::Slice first) {
   Schedule();
 }
 
+void MuxStream::OpenAgain(MuxChannel& channel) {
+  TUNNEL_CHECK(unanswered() && channel_ == nullptr);
+  const size_t before = send_.kept();
+  if (!send_.Rewind(0, false)) {
+    Violate("CREDIT for a stream whose OPEN was not answered");
+    return;
+  }
+  AccountFor(before);
+  channel_ = &channel;
+  epoch_ = channel.epoch();
+  channel.Bind(*this);
+  reactor_.counters().streams_moved.Add();
+  SendSelf({.type = MuxType::kOpen, .kind = kind_, .limit = window_.limit(), .address = &address_});
+  Schedule();
+}
+
 void MuxStream::Answer(const absl::Status& status, const proto::Target& bound) {
   if (over()) return;
   TUNNEL_CHECK(!ours_ && !answer_.has_value());
@@ -114,6 +130,7 @@ void MuxStream::OnOpened(const MuxFrame& frame) {
     return;
   }
   opened_ = true;
+  bound_ = *frame.address;
   peer_limit_ = std::max(peer_limit_, frame.limit);
   Schedule();
   if (watcher_ != nullptr) watcher_->OnOpened(absl::OkStatus());
@@ -147,6 +164,7 @@ bool MuxStream::MoveTo(MuxChannel& channel) {
             .offset = window_.received(),
             .limit = window_.limit()});
   if (!ours_) SendAnswer();
+  if (over()) return false;  // it was refused, and the peer knows now
   RepeatCredit();
   return true;
 }

@@ -63,6 +63,8 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   // The session forgot it, or is about to: no frame comes or goes any more.
   [[nodiscard]] bool over() const { return over_.has_value(); }
   [[nodiscard]] bool held() const { return handle_ != nullptr; }
+  // Ours: where the peer has bound something for it; once OPENED came.
+  [[nodiscard]] const proto::Target& bound() const { return bound_; }
 
   // --- for who opens or takes it ---
   // The end that carries bytes; of a stream of datagrams, what keeps it. Once, and at once.
@@ -79,6 +81,10 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   // --- for its session ---
   // Opens it on `channel`; `first` are its first bytes.
   void Open(MuxChannel& channel, core::Slice first);
+  // Server, of a stream of its own: neither OPENED nor RESUME came, so that the peer may never have heard of it.
+  [[nodiscard]] bool unanswered() const { return ours_ && !opened_ && generation_ == 0; }
+  // Such a stream without a channel: says everything again on `channel`.
+  void OpenAgain(MuxChannel& channel);
   // Client: goes on on `channel`. False, and the stream is over, when it cannot be moved any more.
   bool MoveTo(MuxChannel& channel);
   // Server: binds it to where an OPEN came, or a RESUME or repeated OPEN whose generation is above its own.
@@ -160,7 +166,7 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   uint64_t lingered_bytes_ = 0;
   const proto::Target address_;
   std::optional<absl::Status> answer_;  // the peer's: what Answer() said
-  proto::Target bound_;
+  proto::Target bound_;                 // what it said, or OPENED of ours did
   uint64_t peer_limit_;
   MuxSendBuffer send_;
   MuxReceiveWindow window_;

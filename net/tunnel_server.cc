@@ -122,7 +122,8 @@ TunnelServer::TunnelServer(core::Reactor& reactor, ServerParts parts, TargetConn
                  .settled =
                      [this] {
                        if (emptied_ != nullptr) emptied_();
-                     }},
+                     },
+                 .allow_reverse = &parts_.config.allow_reverse},
                 parts_.directory) {}
 
 TunnelServer::~TunnelServer() = default;
@@ -142,6 +143,7 @@ void TunnelServer::OnAccepted(const ListenSpec& spec, core::StreamSocket socket)
 }
 
 void TunnelServer::GoAway() {
+  sessions_.StopListening();
   for (const auto& [number, channel] : channels_) {
     if (channel->mux != nullptr) channel->mux->GoAway(proto::MuxGoAwayCode::kShutdown, "the server stops");
   }

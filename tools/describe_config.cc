@@ -82,6 +82,10 @@ void DescribeServer(const net::Config& config, Line& line) {
   const auto rule_text = [](const net::TargetRule& rule) { return ToString(rule); };
   line.AddList("allow-target", config.allow_target, rule_text);
   line.AddList("deny-target", config.deny_target, rule_text);
+  line.AddList("allow-reverse", config.allow_reverse, [](const net::TargetRule& rule) {
+    const bool every_port = rule.first_port == 1 && rule.last_port == 65535;
+    return fmt::format("{}{}", ToString(rule), every_port ? ":*" : "");
+  });
 }
 
 std::string_view BackendText(core::BackendChoice choice) {

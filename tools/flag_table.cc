@@ -234,11 +234,14 @@ const Flag kFlags[] = {
      .help = "What to listen on. A server: wss://ip:port/path, or ws://ip:port/path behind something that ends TLS. A "
              "client: proxy://[user:password@]ip:port for SOCKS4, SOCKS5 and HTTP on one port, "
              "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections, udp://LISTEN/TARGET[,LISTEN/TARGET...] to "
-             "forward datagrams. No ip is 0.0.0.0, port 0 a free one "
+             "forward datagrams, rtcp://LISTEN/TARGET[,LISTEN/TARGET...] for connections that come the other way: the "
+             "server listens, where its -allow-reverse permits it, and TARGET is reached from here. No ip is 0.0.0.0, "
+             "port 0 a free one "
              "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port but in "
-             "udp://, with a colon "
+             "udp:// and rtcp://, with a colon "
              "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
-             "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host.",
+             "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host, of rtcp:// one "
+             "of this.",
      .set = [](std::string_view value, Draft& draft) { return ParseListen(value, draft.config.listen); }},
     {.spec = {.name = "f", .argument = "URL"},
      .default_text = "a client needs it; a server goes out directly",
@@ -404,6 +407,17 @@ const Flag kFlags[] = {
          [](std::string_view value, Draft& draft) {
            return ForEach(
                value, [&](std::string_view text) { return Append(ParseTargetRule(text), draft.config.deny_target); });
+         }},
+    {.spec = {.name = "allow-reverse", .argument = "RULE,...", .repeatable = true},
+     .side = Side::kServer,
+     .default_text = "none: rtcp:// of clients is refused",
+     .help = "Where clients may have this server listen: a range or an address with ports, as 127.0.0.0/8:8000-9000, "
+             "[::1]:2222 or 0.0.0.0:*. Port 0, a free one, needs a rule with every port.",
+     .set =
+         [](std::string_view value, Draft& draft) {
+           return ForEach(value, [&](std::string_view text) {
+             return Append(ParseReverseRule(text), draft.config.allow_reverse);
+           });
          }},
 
     {.spec = {.name = "backend", .argument = "auto|io_uring|epoll"},

@@ -133,16 +133,22 @@ absl::Status ParseUrlListen(std::string_view text, std::vector<net::ListenSpec>&
   return absl::OkStatus();
 }
 
-// One rule of tcp:// or, with `udp`, udp://, which knows no Unix sockets.
-absl::Status ParseForward(std::string_view item, bool udp, std::vector<net::ListenSpec>& listen) {
-  const std::string_view scheme = udp ? "udp" : "tcp";
-  const bool listens_on_unix = !udp && item.starts_with(proto::kUnixPrefix);
+// Examples of LISTEN/TARGET.
+std::string_view ForwardExample(net::ListenKind kind) {
+  if (kind == net::ListenKind::kUdpForward) return "127.0.0.1:5353/9.9.9.9:53";
+  return kind == net::ListenKind::kReverse ? "127.0.0.1:2222/127.0.0.1:22" : "127.0.0.1:2222/host:22";
+}
+
+// One rule of tcp://, udp://, which knows no Unix sockets, or rtcp://, which listens on none.
+absl::Status ParseForward(std::string_view item, std::string_view scheme, net::ListenKind kind,
+                          std::vector<net::ListenSpec>& listen) {
+  const bool udp = kind == net::ListenKind::kUdpForward;
+  const bool listens_on_unix = kind == net::ListenKind::kForward && item.starts_with(proto::kUnixPrefix);
   // The path of a socket goes to the next colon; the slash that parts it from the target is behind that.
   const size_t path_end = listens_on_unix ? item.find(':', proto::kUnixPrefix.size()) : 0;
   const size_t slash = path_end == std::string_view::npos ? path_end : item.find('/', path_end);
   if (slash == std::string_view::npos || (listens_on_unix && slash != path_end + 1)) {
-    return InvalidArgument("{}: expected {}://LISTEN/TARGET, as {}{}", QuotedUrl(item), scheme,
-                           udp ? "127.0.0.1:5353/9.9.9.9:53" : "127.0.0.1:2222/host:22",
+    return InvalidArgument("{}: expected {}://LISTEN/TARGET, as {}{}", QuotedUrl(item), scheme, ForwardExample(kind),
                            listens_on_unix ? " or unix:/socket:/host:22" : "");
   }
   std::string_view listen_text = item.substr(0, slash);
@@ -167,7 +173,7 @@ absl::Status ParseForward(std::string_view item, bool udp, std::vector<net::List
     target = proto::Target{.host = std::string(target_text), .port = 0};
   }
   if (!target.ok()) return InvalidArgument("{}: expected a target, host:port, after the slash", QuotedUrl(item));
-  listen.push_back({.kind = udp ? net::ListenKind::kUdpForward : net::ListenKind::kForward,
+  listen.push_back({.kind = kind,
                     .address = *address,
                     .target = *std::move(target),
                     .description = fmt::format("{}://{}", scheme, item)});
@@ -326,17 +332,20 @@ absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& li
   if (scheme_end != std::string_view::npos && (scheme == "ws" || scheme == "wss" || scheme == "proxy")) {
     return ParseUrlListen(text, listen);
   }
-  if (scheme_end == std::string_view::npos || (scheme != "tcp" && scheme != "udp")) {
+  if (scheme_end == std::string_view::npos || (scheme != "tcp" && scheme != "udp" && scheme != "rtcp")) {
     return InvalidArgument(
-        "{}: expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET or "
-        "proxy://ip:port",
+        "{}: expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET, "
+        "rtcp://LISTEN/TARGET or proxy://ip:port",
         QuotedUrl(text));
   }
   const absl::StatusOr<std::vector<std::string_view>> items = SplitList(text.substr(scheme_end + 3));
   if (!items.ok()) {
     return InvalidArgument("{}: expected {}://LISTEN/TARGET[,LISTEN/TARGET...]", QuotedUrl(text), scheme);
   }
-  for (const std::string_view item : *items) TUNNEL_RETURN_IF_ERROR(ParseForward(item, scheme == "udp", listen));
+  const net::ListenKind kind = scheme == "tcp"   ? net::ListenKind::kForward
+                               : scheme == "udp" ? net::ListenKind::kUdpForward
+                                                 : net::ListenKind::kReverse;
+  for (const std::string_view item : *items) TUNNEL_RETURN_IF_ERROR(ParseForward(item, scheme, kind, listen));
   return absl::OkStatus();
 }
 
@@ -413,6 +422,19 @@ absl::StatusOr<net::TargetRule> ParseTargetRule(std::string_view text) {
   }
   if (parts->ports && *parts->ports != "*" && !SetRulePorts(*parts->ports, rule)) {
     return InvalidArgument("{}: expected a port, first-last (1 to 65535) or * after the colon", Quoted(text));
+  }
+  return rule;
+}
+
+absl::StatusOr<net::TargetRule> ParseReverseRule(std::string_view text) {
+  absl::StatusOr<net::TargetRule> rule = ParseTargetRule(text);
+  const std::optional<RuleParts> parts = SplitRule(text);
+  const bool has_ports = parts && parts->ports.has_value();
+  if (!rule.ok() || rule->kind != net::TargetRule::Kind::kNetwork || !has_ports) {
+    return InvalidArgument(
+        "{}: expected a range or an address with the ports that may be listened on, as 127.0.0.0/8:8000-9000, "
+        "[::1]:2222 or 0.0.0.0:*",
+        Quoted(text));
   }
   return rule;
 }

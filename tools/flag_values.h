@@ -29,7 +29,8 @@ namespace tunnel::tools {
 // `-l`: appends what `text` listens on. The host is an IP address, `localhost` (127.0.0.1) or nothing (0.0.0.0); port 0
 // asks the kernel for one. Everywhere `unix:/socket` may stand in the place of host and port; its path goes to the next
 // colon: `ws://unix:/run/t.sock:/path`, `proxy://unix:/run/p.sock`, `tcp://unix:/run/a.sock:/host:22`, and as a target
-// `tcp://127.0.0.1:22/unix:/run/b.sock`; not in `udp://127.0.0.1:53/9.9.9.9:53`.
+// `tcp://127.0.0.1:22/unix:/run/b.sock`; not in `udp://127.0.0.1:53/9.9.9.9:53`, and as the target only in
+// `rtcp://127.0.0.1:22/unix:/run/b.sock`.
 [[nodiscard]] absl::Status ParseListen(std::string_view text, std::vector<net::ListenSpec>& listen);
 
 // `-f`: of a client, wss://, sets server_host, server_port (443 when there is none) and server_path; of a server,
@@ -45,6 +46,9 @@ namespace tunnel::tools {
 // One rule of `-allow-target` or `-deny-target`: `*`, `*.suffix`, a name, an address or a range (IPv6 in brackets:
 // `[::1]` or `[fd00::]/8`), with `:port` or `:first-last` behind it for less than every port; or `unix:/socket`.
 [[nodiscard]] absl::StatusOr<net::TargetRule> ParseTargetRule(std::string_view text);
+
+// One rule of `-allow-reverse`: an address or a range as above, and always with ports, which may be `*`.
+[[nodiscard]] absl::StatusOr<net::TargetRule> ParseReverseRule(std::string_view text);
 
 // The rule as ParseTargetRule reads it.
 [[nodiscard]] std::string ToString(const net::TargetRule& rule);

@@ -164,19 +164,24 @@ absl::Status CheckListeners(const Draft& draft) {
   const auto is_server = [](const net::ListenSpec& spec) {
     return spec.kind == net::ListenKind::kServerTls || spec.kind == net::ListenKind::kServerPlain;
   };
-  const auto is_udp = [](const net::ListenSpec& spec) { return spec.kind == net::ListenKind::kUdpForward; };
+  // UDP has ports of its own, and so has the server's host.
+  const auto ports_of = [](const net::ListenSpec& spec) {
+    return spec.kind == net::ListenKind::kUdpForward || spec.kind == net::ListenKind::kReverse
+               ? spec.kind
+               : net::ListenKind::kForward;
+  };
   for (const net::ListenSpec& spec : config.listen) {
     if (is_server(spec) == config.is_server()) continue;
     return InvalidArgument(
-        "{} {}: expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, udp://) in one "
-        "process, not both",
+        "{} {}: expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, udp://, rtcp://) in "
+        "one process, not both",
         draft.given.at("l"), Quoted(spec.description));
   }
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const core::SocketAddress& address = config.listen[i].address;
     if (address.port() == 0 && !address.is_unix()) continue;
     for (size_t j = 0; j < i; ++j) {
-      const bool same_ports = is_udp(config.listen[i]) == is_udp(config.listen[j]);
+      const bool same_ports = ports_of(config.listen[i]) == ports_of(config.listen[j]);
       if (!same_ports || config.listen[j].address != address) continue;
       return InvalidArgument("{} {}: expected an address that nothing else here listens on, and {} is another's",
                              draft.given.at("l"), Quoted(config.listen[i].description), address.ToString());
@@ -220,6 +225,12 @@ absl::Status FinishClient(Draft& draft) {
   if (draft.Has("ech-config") && draft.Has("ech")) {
     return InvalidArgument("{} and {} contradict each other: the config is either given or looked up",
                            draft.given.at("ech-config"), draft.given.at("ech"));
+  }
+  if (config.protocol == net::Protocol::kLegacy && HasKind(config, net::ListenKind::kReverse)) {
+    return InvalidArgument(
+        "{} legacy and an rtcp:// listener contradict each other: the legacy protocol has no reverse forwards, which "
+        "need auto or native",
+        draft.given.at("proto"));
   }
   if (config.doh_urls.empty()) config.doh_urls.emplace_back(kDefaultDoh);
   if (draft.Has("ech-config") || config.fallback) {

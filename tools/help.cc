@@ -36,6 +36,8 @@ const std::vector<Example>& Examples() {
       {"A DNS resolver for this host: queries over UDP and TCP go to 9.9.9.9 from the server.",
        {"-l", "udp://127.0.0.1:5353/9.9.9.9:53", "-l", "tcp://127.0.0.1:5353/9.9.9.9:53", "-f",
         "wss://tunnel.example.org/tunnel", "-token", "SECRET"}},
+      {"SSH of this host, for whoever is at the server: port 2222 there leads here. The server has to permit it.",
+       {"-l", "rtcp://127.0.0.1:2222/127.0.0.1:22", "-f", "wss://tunnel.example.org/tunnel", "-token", "SECRET"}},
       {"A server that reaches nothing but two places.",
        {"-l", "wss://[::]:443/tunnel", "-token", "SECRET", "-state", "/var/lib/ech-tunnel", "-deny-target", "*",
         "-allow-target", "*.example.org:443,10.0.0.0/8:22"}},

@@ -106,7 +106,7 @@ class World:
         self.server = lab.run("world", "-l", f"wss://127.0.0.1:{self.port}/tunnel", "-l",
                               f"wss://127.0.0.2:{self.port}/tunnel", "-token", TOKEN, "-name",
                               ",".join([*NAMES, "cloudflare-ech.com"]), "-ech-public-name", "www.example.com", "-serve-dns",
-                              "-state", self.state, "-allow-target", allowed)
+                              "-state", self.state, "-allow-target", allowed, "-allow-reverse", "127.0.0.0/8:*")
         self.server.wait_log(r"listening on wss://127\.0\.0\.2")
         self.certificate = self.state / "cert.pem"
         self.pin = self.server.wait_log(r"certificate .*: (sha256/\S+)")[0].group(1)
@@ -140,6 +140,7 @@ class World:
                 (r"wss://\.\.\.", f"wss://{NAMES[0]}:{self.port}/tunnel"),
                 (r"proxy://127\.0\.0\.1:1080", lambda m: f"proxy://127.0.0.1:{self.proxy}"),
                 (r"127\.0\.0\.1:(2222|5353|5432|8000)/", lambda m: f"127.0.0.1:{free_port()}/"),
+                (r"^(rtcp://[^/]+)/127\.0\.0\.1:22$", rf"\1/127.0.0.1:{self.origin.port}"),
                 (r"/(ssh\.internal|db\.internal|10\.0\.0\.5|9\.9\.9\.9):\d+", f"/127.0.0.1:{self.origin.port}")]
         return (listen if server_side else dial) + [
             (r"unix:/run/(\w+\.sock)", rf"unix:{self.sockets}/\1"),
@@ -239,7 +240,7 @@ def run_client(world, command):
     words = world.put_in(command[1:], server_side=False)
     process = world.lab.start("example", world.lab.binary, *words, env=env)
     process.wait_log(r"channel \d+ up: .*ECH accepted")
-    for match in process.wait_log(r"listening on (proxy|tcp|udp)://(unix:[^:\s]+|[\d.]+:\d+)"):
+    for match in process.wait_log(r"listening on (proxy|tcp|rtcp|udp)://(unix:[^:\s]+|[\d.]+:\d+)"):
         kind, address = match.groups()
         if kind == "udp":
             with udp.udp_socket() as sock:

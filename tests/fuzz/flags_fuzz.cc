@@ -82,7 +82,8 @@ void CheckConsistent(const Config& config) {
     TUNNEL_CHECK(spec.address.valid());
     TUNNEL_CHECK(!server || spec.path.starts_with('/'));
     TUNNEL_CHECK(spec.kind != ListenKind::kUdpForward || (spec.target.port != 0 && !spec.address.is_unix()));
-    TUNNEL_CHECK(spec.kind != ListenKind::kForward || spec.target.port != 0 ||
+    TUNNEL_CHECK(spec.kind != ListenKind::kReverse || !spec.address.is_unix());
+    TUNNEL_CHECK((spec.kind != ListenKind::kForward && spec.kind != ListenKind::kReverse) || spec.target.port != 0 ||
                  tunnel::proto::IsUnixTarget(spec.target.host));
     TUNNEL_CHECK(spec.user.empty() == spec.password.empty());
     TUNNEL_CHECK(spec.user.empty() || spec.description.find("***@") != std::string::npos);
@@ -100,6 +101,8 @@ void CheckConsistent(const Config& config) {
                      static_cast<int>(!config.ech_name.empty()) ==
                  1);
   }
+  TUNNEL_CHECK(config.is_server() || config.allow_reverse.empty());
+  for (const auto& rule : config.allow_reverse) TUNNEL_CHECK(rule.kind == tunnel::net::TargetRule::Kind::kNetwork);
   for (const auto& rules : {config.allow_target, config.deny_target}) {
     for (const auto& rule : rules) {
       const auto again = tunnel::tools::ParseTargetRule(ToString(rule));

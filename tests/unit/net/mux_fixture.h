@@ -82,7 +82,9 @@ class MuxPairTest : public ManualReactorTest {
                                                                 .connector = connector_,
                                                                 .datagrams = datagrams_,
                                                                 .relays = relays_,
-                                                                .scope = scope_},
+                                                                .scope = scope_,
+                                                                .settled = nullptr,
+                                                                .allow_reverse = &allow_reverse_},
                                                  epoch);
   }
   Link& AddLink(size_t piece = SIZE_MAX) {
@@ -139,6 +141,7 @@ class MuxPairTest : public ManualReactorTest {
   TargetPolicy policy_{{{.kind = TargetRule::Kind::kNetwork, .network = *proto::ParseCidr("127.0.0.0/8"), .name = {}}},
                        {}};
   TargetConnector connector_{reactor(), resolver_, policy_};
+  std::vector<TargetRule> allow_reverse_;
   RelaySet relays_{reactor()};
   core::Scope scope_{reactor()};
   core::Scope opens_{reactor()};

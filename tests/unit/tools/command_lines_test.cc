@@ -36,6 +36,9 @@ std::string Shape(const net::Config& config) {
       case net::ListenKind::kForward:
         shape += "tcp " + spec.address.ToString() + ">" + proto::ToString(spec.target);
         break;
+      case net::ListenKind::kReverse:
+        shape += "rtcp " + spec.address.ToString() + ">" + proto::ToString(spec.target);
+        break;
       case net::ListenKind::kProxy:
         shape += "proxy " + spec.user + (spec.user.empty() ? "" : ":" + spec.password + "@") + spec.address.ToString();
         break;
@@ -149,7 +152,37 @@ TEST(CommandLines, UdpForwardsThatAreNone) {
             "127.0.0.1:53 is another's");
   EXPECT_EQ(ErrorOf("-l ws://127.0.0.1:1/ -l udp://127.0.0.1:53/h.example:53"),
             "-l \"udp://127.0.0.1:53/h.example:53\": expected a server's listeners (wss://, ws://) or a client's "
-            "(proxy://, tcp://, udp://) in one process, not both");
+            "(proxy://, tcp://, udp://, rtcp://) in one process, not both");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ReverseForwards, OriginalLines,
+    testing::Values(
+        Line{"-l rtcp://127.0.0.1:8022/127.0.0.1:22 -f wss://t.example -fallback",
+             "rtcp 127.0.0.1:8022>127.0.0.1:22 to t.example:443/ n=3 open"},
+        Line{"-l RTCP://:0/h.example:53,[::1]:53/[2001:db8::1]:53,localhost:1/unix:/run/a.sock -f wss://t.example "
+             "-fallback",
+             "rtcp 0.0.0.0:0>h.example:53 rtcp [::1]:53>[2001:db8::1]:53 rtcp 127.0.0.1:1>unix:/run/a.sock "
+             "to t.example:443/ n=3 open"},
+        // The ports of the server's host are not the ones of this.
+        Line{"-l rtcp://127.0.0.1:53/h.example:53 -l tcp://127.0.0.1:53/h.example:53 -f wss://t.example -fallback",
+             "rtcp 127.0.0.1:53>h.example:53 tcp 127.0.0.1:53>h.example:53 to t.example:443/ n=3 open"}));
+
+TEST(CommandLines, ReverseForwardsThatAreNone) {
+  const std::string client = " -f wss://t.example -fallback";
+  EXPECT_EQ(ErrorOf("-l rtcp://" + client), "-l \"rtcp://\": expected rtcp://LISTEN/TARGET[,LISTEN/TARGET...]");
+  EXPECT_EQ(ErrorOf("-l rtcp://127.0.0.1:53" + client),
+            "-l \"127.0.0.1:53\": expected rtcp://LISTEN/TARGET, as 127.0.0.1:2222/127.0.0.1:22");
+  EXPECT_EQ(ErrorOf("-l rtcp://unix:/run/a.sock:/h.example:53" + client),
+            "-l \"unix:/run/a.sock:/h.example:53\": expected an address to listen on, ip:port, before the slash");
+  EXPECT_EQ(ErrorOf("-l rtcp://h.example:1/h.example:53" + client),
+            "-l \"h.example:1/h.example:53\": expected an IP address, localhost or nothing before the port to listen "
+            "on");
+  EXPECT_EQ(ErrorOf("-l rtcp://127.0.0.1:1/h.example:0" + client),
+            "-l \"127.0.0.1:1/h.example:0\": expected a target, host:port, after the slash");
+  EXPECT_EQ(ErrorOf("-l rtcp://127.0.0.1:53/a.example:1,127.0.0.1:53/b.example:2" + client),
+            "-l \"rtcp://127.0.0.1:53/b.example:2\": expected an address that nothing else here listens on, and "
+            "127.0.0.1:53 is another's");
 }
 
 INSTANTIATE_TEST_SUITE_P(

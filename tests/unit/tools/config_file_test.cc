@@ -174,8 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"fallback = 1\n", "c.toml:1: fallback 1: expected true or false, without quotes"},
         {"l = [\n  \"proxy://127.0.0.1:1\",\n  \"ftp://127.0.0.1\"\n]\n",
          "c.toml:3: l \"ftp://127.0.0.1\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
-         "udp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "udp://LISTEN/TARGET, rtcp://LISTEN/TARGET or proxy://ip:port"},
         {"l = [[\"proxy://127.0.0.1:1\"]]\n",
          "c.toml:1: l is an array: expected a string in quotes, or an array of them"},
         {"ip = [\"192.0.2.1\", \"x\"]\n", "c.toml:1: ip \"x\": expected an IP address without a port"},
@@ -361,9 +360,11 @@ TEST(EffectiveToml, KeepsAnAtSignBehindTheAuthority) {
 
 TEST(EffectiveToml, IsReadBackAsTheSame) {
   for (const char* const line :
-       {"-l proxy://u:p@127.0.0.1:1 -l tcp://[::1]:2/h:3 -f wss://t.example/p%20q -token x -n 7 -ip 192.0.2.1,::1 "
+       {"-l proxy://u:p@127.0.0.1:1 -l tcp://[::1]:2/h:3 -l rtcp://:4/h:5,[::]:0/unix:/run/a -f wss://t.example/p%20q "
+        "-token x -n 7 -ip 192.0.2.1,::1 "
         "-fallback=false -ca ca.pem -dns a.example -ech auto",
         "-l wss://[::]:443/ -cert cert.pem -key key.pem -allow-target *.example.org:443,[fd00::]/8 -deny-target * "
+        "-allow-reverse 127.0.0.0/8:80-81 -allow-reverse [::]:*,0.0.0.0/0:443 "
         "-deny-target 10.0.0.0/8 -require-ech -serve-dns -state /s -token y"}) {
     FakeSurroundings surroundings;
     std::istringstream words(line);

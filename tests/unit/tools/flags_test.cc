@@ -75,14 +75,14 @@ INSTANTIATE_TEST_SUITE_P(
     Listeners, Refused,
     testing::ValuesIn(std::vector<BadLine>{
         {"-l=",
-         "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET or "
-         "proxy://ip:port"},
+         "-l \"\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, udp://LISTEN/TARGET, "
+         "rtcp://LISTEN/TARGET or proxy://ip:port"},
         {"-l 127.0.0.1:1080",
          "-l \"127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
-         "udp://LISTEN/TARGET or proxy://ip:port"},
+         "udp://LISTEN/TARGET, rtcp://LISTEN/TARGET or proxy://ip:port"},
         {"-l http://127.0.0.1:1080",
          "-l \"http://127.0.0.1:1080\": expected wss://ip:port/path, ws://ip:port/path, tcp://LISTEN/TARGET, "
-         "udp://LISTEN/TARGET or proxy://ip:port"},
+         "udp://LISTEN/TARGET, rtcp://LISTEN/TARGET or proxy://ip:port"},
         {"-l wss://0.0.0.0/p", "-l \"wss://0.0.0.0/p\": expected a port to listen on"},
         {"-l wss://h.example:443/p",
          "-l \"wss://h.example:443/p\": expected an IP address, localhost or nothing before the port to listen on"},
@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
          "-l \"me:1/h:2\": expected an IP address, localhost or nothing before the port to listen on"},
         {"-l wss://127.0.0.1:1/ -l proxy://127.0.0.1:2",
          "-l \"proxy://127.0.0.1:2\": expected a server's listeners (wss://, ws://) or a client's (proxy://, tcp://, "
-         "udp://) in one process, not both"},
+         "udp://, rtcp://) in one process, not both"},
         {"-l ws://127.0.0.1:1/a -l ws://127.0.0.1:1/b",
          "-l \"ws://127.0.0.1:1/b\": expected an address that nothing else here listens on, and 127.0.0.1:1 is "
          "another's"},
@@ -179,6 +179,14 @@ INSTANTIATE_TEST_SUITE_P(
          "-require-ech and a ws:// listener contradict each other: without TLS there is no ECH"},
         {kServer + "-allow-target ::1",
          "-allow-target \"::1\": expected IPv6 in brackets, as [::1], [::1]:443 or [fd00::]/8"},
+        {kServer + "-allow-reverse 127.0.0.1",
+         "-allow-reverse \"127.0.0.1\": expected a range or an address with the ports that may be listened on, as "
+         "127.0.0.0/8:8000-9000, [::1]:2222 or 0.0.0.0:*"},
+        {kClient + "-allow-reverse 127.0.0.1:1",
+         "-allow-reverse is for a server, and -l \"proxy://127.0.0.1:1080\" makes this a client"},
+        {"-l rtcp://127.0.0.1:1/h:2 -f wss://t.example -proto legacy",
+         "-proto legacy and an rtcp:// listener contradict each other: the legacy protocol has no reverse forwards, "
+         "which need auto or native"},
         {kServer + "-deny-target a.example:0",
          "-deny-target \"a.example:0\": expected a port, first-last (1 to 65535) or * after the colon"},
         {kServer + "-deny-target a.example:90-80",
@@ -527,6 +535,25 @@ TEST(TargetRules, PrintAsTheyAreRead) {
     const absl::StatusOr<net::TargetRule> rule = ParseTargetRule(text);
     ASSERT_TRUE(rule.ok()) << text;
     EXPECT_EQ(ToString(*rule), text);
+  }
+}
+
+TEST(ReverseRules, AreRangesWithPorts) {
+  for (const char* const text : {"127.0.0.0/8:8000-9000", "192.0.2.1/32:1", "[fd00::]/8:80-81", "[::1]/128:65535"}) {
+    const absl::StatusOr<net::TargetRule> rule = ParseReverseRule(text);
+    ASSERT_TRUE(rule.ok()) << text;
+    EXPECT_EQ(ToString(*rule), text);
+  }
+  for (const char* const text : {"0.0.0.0:*", "[::]/0:*", "10.0.0.0/8:1-65535"}) {
+    const absl::StatusOr<net::TargetRule> rule = ParseReverseRule(text);
+    ASSERT_TRUE(rule.ok()) << text;
+    EXPECT_EQ(rule->first_port, 1);
+    EXPECT_EQ(rule->last_port, 65535);
+  }
+  for (const char* const text : {"", "*", "*:80", "127.0.0.1", "127.0.0.0/8", "localhost:80", "*.example.org:80",
+                                 "unix:/run/a.sock", "unix:/run/a:80", "::1:80", "[::1]", "127.0.0.1:0",
+                                 "127.0.0.1:", "127.0.0.1:9-8", "127.0.0.1:1:2", "[127.0.0.1]:80"}) {
+    EXPECT_FALSE(ParseReverseRule(text).ok()) << text;
   }
 }
 
