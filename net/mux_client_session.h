@@ -19,6 +19,8 @@ class MuxClientSession final : public MuxSession {
   // fewest streams. nullptr when none is up.
   [[nodiscard]] MuxChannel* Choose() const;
 
+  // Opens a stream, as StreamOpener::OpenAhead says, on a channel that Choose() has given.
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<ByteStream>> OpenAhead(MuxChannel& channel, proto::Target target);
   // Opens a stream, as StreamOpener::Open says, on a channel that Choose() has given. The caller's deadline is its own.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(MuxChannel& channel, proto::Target target,
                                                                              core::Slice first);
