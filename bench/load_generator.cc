@@ -1,15 +1,16 @@
 // Both ends of a measurement through a tunnel, for bench/run: prints one JSON object and ends with 0, or says on
 // standard error what went wrong and ends with 1; 2 for a mistake on the command line.
 //
-//   load_generator target   [--port N]
-//   load_generator bulk     --port N --direction up|down [--streams N] [--seconds S]
-//   load_generator requests --port N [--socks-target N] [--workers N] [--size BYTES] [--reuse] [--interval-us N]
-//                           [--seconds S]
+//   load_generator target   [--host ADDRESS] [--port N]
+//   load_generator bulk     [--host ADDRESS] --port N --direction up|down [--streams N] [--seconds S]
+//   load_generator requests [--host ADDRESS] --port N [--socks-target N [--optimistic]] [--workers N] [--size BYTES]
+//                           [--reuse] [--interval-us N] [--stalled N] [--seconds S]
+//
+// ADDRESS is IPv4, and 127.0.0.1 unless given.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -20,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/arguments.h"
 #include "bench/load/bulk.h"
 #include "bench/load/requests.h"
 #include "bench/load/target.h"
@@ -29,49 +31,6 @@ namespace tunnel::bench {
 namespace {
 
 constexpr uint32_t kStreamLimit = 10'000;
-constexpr double kSecondsLimit = 600;
-
-// A mistake on the command line.
-class UsageError : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-// Takes "--name value" pairs one at a time.
-class Arguments {
- public:
-  explicit Arguments(std::span<char*> arguments) : left_(arguments) {}
-
-  bool Next() {
-    if (left_.empty()) return false;
-    name_ = left_.front();
-    left_ = left_.subspan(1);
-    return true;
-  }
-  std::string_view name() const { return name_; }
-  std::string_view Text() {
-    if (left_.empty()) throw UsageError(fmt::format("{}: a value is missing", name_));
-    const std::string_view text = left_.front();
-    left_ = left_.subspan(1);
-    return text;
-  }
-  template <typename Number>
-  Number Within(Number low, Number high) {
-    const std::string_view text = Text();
-    Number number{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc() || end != text.data() + text.size() || !(number >= low && number <= high)) {
-      throw UsageError(fmt::format("{}: '{}' is not a number from {} to {}", name_, text, low, high));
-    }
-    return number;
-  }
-  uint16_t Port() { return Within<uint16_t>(1, 65535); }
-  uint32_t Milliseconds() { return static_cast<uint32_t>(std::lround(Within<double>(0.01, kSecondsLimit) * 1000)); }
-  [[noreturn]] void Unknown() const { throw UsageError(fmt::format("unknown argument '{}'", name_)); }
-
- private:
-  std::span<char*> left_;
-  std::string_view name_;
-};
 
 // User and system time of this process so far.
 double CpuSeconds() {
@@ -83,22 +42,34 @@ double CpuSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-int Target(Arguments arguments) {
-  uint16_t port = 0;
-  while (arguments.Next()) {
-    if (arguments.name() != "--port") arguments.Unknown();
-    port = arguments.Port();
+// Whether the argument is one of an endpoint's; then it is taken.
+bool TakeEndpoint(Arguments& arguments, Endpoint& endpoint) {
+  if (arguments.name() == "--port") {
+    endpoint.port = arguments.Port();
+  } else if (arguments.name() == "--host") {
+    const auto address = ParseAddress(std::string(arguments.Text()));
+    if (!address) throw UsageError("--host: not an IPv4 address");
+    endpoint.address = *address;
+  } else {
+    return false;
   }
-  return RunTarget(port);
+  return true;
+}
+
+int Target(Arguments arguments) {
+  Endpoint at;
+  while (arguments.Next()) {
+    if (!TakeEndpoint(arguments, at)) arguments.Unknown();
+  }
+  return RunTarget(at);
 }
 
 int Bulk(Arguments arguments) {
   BulkOptions options;
   while (arguments.Next()) {
     const std::string_view name = arguments.name();
-    if (name == "--port") {
-      options.port = arguments.Port();
-    } else if (name == "--direction") {
+    if (TakeEndpoint(arguments, options.to)) continue;
+    if (name == "--direction") {
       const std::string_view text = arguments.Text();
       if (text != "up" && text != "down") throw UsageError("--direction: expected up or down");
       options.direction = text == "up" ? Direction::kUp : Direction::kDown;
@@ -121,14 +92,28 @@ int Bulk(Arguments arguments) {
   return 0;
 }
 
+// As JSON, in microseconds. There must be one.
+std::string Quantiles(std::vector<int64_t> nanoseconds) {
+  std::ranges::sort(nanoseconds);
+  const auto at = [&nanoseconds](double quantile) {
+    const auto rank = static_cast<size_t>(std::ceil(quantile * static_cast<double>(nanoseconds.size())));
+    return static_cast<double>(nanoseconds[std::max<size_t>(rank, 1) - 1]) / 1e3;
+  };
+  return fmt::format(R"({{"p50": {}, "p90": {}, "p99": {}, "p999": {}, "max": {}}})", at(0.5), at(0.9), at(0.99),
+                     at(0.999), at(1));
+}
+
 int Requests(Arguments arguments) {
   RequestOptions options;
   while (arguments.Next()) {
     const std::string_view name = arguments.name();
-    if (name == "--port") {
-      options.port = arguments.Port();
-    } else if (name == "--socks-target") {
+    if (TakeEndpoint(arguments, options.to)) continue;
+    if (name == "--socks-target") {
       options.socks_target_port = arguments.Port();
+    } else if (name == "--optimistic") {
+      options.optimistic = true;
+    } else if (name == "--stalled") {
+      options.stalled = arguments.Within<uint32_t>(0, kStreamLimit);
     } else if (name == "--workers") {
       options.workers = arguments.Within<uint32_t>(1, kStreamLimit);
     } else if (name == "--size") {
@@ -143,20 +128,21 @@ int Requests(Arguments arguments) {
       arguments.Unknown();
     }
   }
-  RequestResult result = RunRequests(options);
-  std::vector<int64_t>& sorted = result.latencies_ns;
-  std::ranges::sort(sorted);
-  if (sorted.empty()) throw std::runtime_error("no request was made");
-  const auto quantile_us = [&sorted](double quantile) {
-    const auto rank = static_cast<size_t>(std::ceil(quantile * static_cast<double>(sorted.size())));
-    return static_cast<double>(sorted[std::max<size_t>(rank, 1) - 1]) / 1e3;
-  };
+  if (options.optimistic && (options.socks_target_port == 0 || options.reuse)) {
+    throw UsageError("--optimistic is of --socks-target and without --reuse");
+  }
+  const RequestResult result = RunRequests(options);
+  if (result.latencies_ns.empty()) throw std::runtime_error("no request was made");
+  std::string of_proxy;
+  if (!result.replies_ns.empty()) {
+    of_proxy =
+        fmt::format("\"reply_us\": {}, \"open_us\": {}, ", Quantiles(result.replies_ns), Quantiles(result.opens_ns));
+  }
   fmt::print(
-      "{{\"elapsed_seconds\": {}, \"count\": {}, \"latency_us\": {{\"p50\": {}, \"p90\": {}, \"p99\": {}, \"p999\": "
-      "{}, "
-      "\"max\": {}}}, \"congestion_control\": \"{}\", \"cpu_seconds\": {}}}\n",
-      result.elapsed_seconds, sorted.size(), quantile_us(0.5), quantile_us(0.9), quantile_us(0.99), quantile_us(0.999),
-      quantile_us(1), result.congestion_control, CpuSeconds());
+      "{{\"elapsed_seconds\": {}, \"count\": {}, \"latency_us\": {}, {}\"congestion_control\": \"{}\", "
+      "\"cpu_seconds\": {}}}\n",
+      result.elapsed_seconds, result.latencies_ns.size(), Quantiles(result.latencies_ns), of_proxy,
+      result.congestion_control, CpuSeconds());
   return 0;
 }
 

@@ -144,6 +144,14 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::Open(proto::
   co_return std::move(stream);
 }
 
+core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> ClientPool::OpenAhead(proto::Target target) {
+  const MuxRoute native = Choose();
+  if (native.channel == nullptr) co_return co_await Open(std::move(target), core::Slice());
+  auto stream = native.session->OpenAhead(*native.channel, std::move(target));
+  if (!stream.ok()) reactor_.counters().streams_failed.Add();
+  co_return std::move(stream);
+}
+
 LegacyClient* ClientPool::ChooseForDatagrams() {
   const std::vector<LegacyClient*> up = LegacyUp();
   for (size_t i = 0; i < up.size(); ++i) {

@@ -23,6 +23,8 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   // Waits for a first channel when none is up.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
                                                                              core::Slice first) override;
+  // Ahead over mux/2 where a channel is up.
+  [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> OpenAhead(proto::Target target) override;
 
   // Each target goes over a channel of its own choosing, in turn; those that are full are passed over.
   [[nodiscard]] absl::StatusOr<std::unique_ptr<DatagramAssociation>> Open(DatagramAssociation::Handler& handler,

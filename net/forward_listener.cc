@@ -11,7 +11,7 @@ core::Task<void> ServeForward(core::Reactor& reactor, core::StreamSocket socket,
                               StreamOpener& opener, RelaySet& relays) {
   auto stream = std::make_unique<TcpStream>(std::move(socket));
   const core::CountGuard counted(reactor.counters().handshakes_in_progress);
-  auto opened = co_await opener.Open(spec.target, core::Slice());
+  auto opened = co_await opener.OpenAhead(spec.target);
   if (!opened.ok()) {
     spdlog::debug("{}: {}", spec.description, MessageOf(opened.status()));
     stream->Abort();

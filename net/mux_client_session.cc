@@ -85,6 +85,13 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> MuxClientSession::Open(M
   co_return std::move(handle);
 }
 
+absl::StatusOr<std::unique_ptr<ByteStream>> MuxClientSession::OpenAhead(MuxChannel& channel, proto::Target target) {
+  auto stream = NewStream(channel, MuxKind::kTcp, std::move(target));
+  if (!stream.ok()) return stream.status();
+  (*stream)->Open(channel, {});
+  return (*stream)->TakeHandle();
+}
+
 absl::StatusOr<MuxStream*> MuxClientSession::OpenDatagrams(MuxChannel& channel) {
   // Where the application sends from says nothing here: its relay is this process.
   auto stream = NewStream(channel, MuxKind::kUdp, {.host = "0.0.0.0", .port = 0});

@@ -28,6 +28,8 @@ class MuxClientSession final : public MuxSession {
   [[nodiscard]] const proto::MuxSessionId& id() const { return id_; }
   // Ids are not used again: so few are left that another session is to take over.
   [[nodiscard]] bool nearly_used_up() const { return next_id_ > UINT32_MAX - kSpareIds; }
+  // Opens a stream, as StreamOpener::OpenAhead says, on a channel that Choose() has given.
+  [[nodiscard]] absl::StatusOr<std::unique_ptr<ByteStream>> OpenAhead(MuxChannel& channel, proto::Target target);
   // Opens a stream, as StreamOpener::Open says, on a channel that Choose() has given. The caller's deadline is its own.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(MuxChannel& channel, proto::Target target,
                                                                              core::Slice first);

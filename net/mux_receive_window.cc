@@ -9,6 +9,9 @@ void MuxReceiveWindow::OnConsumed(size_t bytes, core::TimePoint now, core::Durat
     // What was promised stays promised: limit_ goes on where it is until consumed_ has come near it.
     budget_.ReturnWindow(size_ - kMuxFirstWindowBytes);
     size_ = kMuxFirstWindowBytes;
+    // What came before the pause says nothing about the path behind it.
+    watched_since_ = now;
+    watched_from_ = consumed_;
   }
   consumed_ += bytes;
   const core::Duration watched = now - watched_since_;

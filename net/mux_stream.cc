@@ -126,7 +126,12 @@ void MuxStream::SendAnswer() {
 void MuxStream::OnOpened(const MuxFrame& frame) {
   if (!ours_ || opened_) return;  // said again
   if (frame.status != 0) {
-    End(FailureOf(frame.status));
+    const absl::Status failure = FailureOf(frame.status);
+    if (watcher_ == nullptr) {  // whoever opened it ahead is not told what it was that ended it
+      spdlog::debug("{}: {}", proto::ToString(address_), MessageOf(failure));
+      reactor_.counters().streams_failed.Add();
+    }
+    End(failure);
     return;
   }
   opened_ = true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "core/task.h"
 #include "net/byte_stream.h"
@@ -17,6 +18,13 @@ class StreamOpener {
   // was lost meanwhile), kFailedPrecondition (no channel was up for all that time). net/proxy_replies.h maps them.
   [[nodiscard]] virtual core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> Open(proto::Target target,
                                                                                      core::Slice first) = 0;
+  // As Open() without first bytes, for who has nothing to say to an application until the target speaks: where the
+  // channel's protocol can, it ends with the stream before the target is connected, so that what the application sends
+  // meanwhile does not wait a round trip. The stream then dies with what Open() would have ended with; kOpenLimit is
+  // the server's to keep.
+  [[nodiscard]] virtual core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> OpenAhead(proto::Target target) {
+    return Open(std::move(target), core::Slice());
+  }
 
  protected:
   ~StreamOpener() = default;

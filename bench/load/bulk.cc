@@ -18,7 +18,7 @@ namespace {
 class Stream final : public Handler {
  public:
   Stream(const Loop& loop, const BulkOptions& options, uint64_t run)
-      : loop_(loop), options_(options), socket_(StartConnect(options.port)) {
+      : loop_(loop), options_(options), socket_(StartConnect(options.to)) {
     hello_.mode = options.direction == Direction::kUp ? Mode::kUpload : Mode::kDownload;
     hello_.run = run;
     hello_.duration_ms = options.duration_ms;

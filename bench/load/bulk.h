@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "bench/load/sockets.h"
+
 namespace tunnel::bench {
 
 enum class Direction { kUp, kDown };
 
 struct BulkOptions {
-  uint16_t port = 0;
+  Endpoint to;
   Direction direction = Direction::kUp;
   uint32_t streams = 1;
   uint32_t duration_ms = 1000;

@@ -4,10 +4,14 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <list>
 #include <optional>
 #include <span>
+#include <sstream>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "bench/load/sockets.h"
 #include "bench/load/wire.h"
@@ -18,6 +22,12 @@ namespace {
 using SocksRequest = std::array<uint8_t, 10>;
 
 constexpr std::array<uint8_t, 3> kSocksGreeting = {5, 1, 0};
+// Little, so that what stalls a stream is the tunnel's own window.
+constexpr int kStalledBufferBytes = 64 * 1024;
+// Nothing moves: no more than acknowledgements and pings.
+constexpr uint64_t kStallNoiseBytes = 32'768;
+constexpr auto kStallQuiet = std::chrono::milliseconds(700);
+constexpr auto kStallLimit = std::chrono::seconds(20);
 constexpr size_t kSocksChoiceBytes = 2;
 constexpr size_t kSocksReplyBytes = 10;  // with an IPv4 address
 
@@ -45,7 +55,7 @@ class Worker final : public Handler {
   void Begin() {
     started_ = Clock::now();
     if (socket_.open()) return SendRequest(Payload());
-    socket_ = StartConnect(options_.port);
+    socket_ = StartConnect(options_.to);
     state_ = State::kConnecting;
     loop_.Watch(socket_, Loop::Wait::kWritable, *this);
   }
@@ -64,11 +74,14 @@ class Worker final : public Handler {
       case State::kSocksChoice:
         if (!Receive(kSocksChoiceBytes)) return;
         if (answer_[0] != 5 || answer_[1] != 0) throw std::runtime_error("the proxy wants to know a user");
-        socket_.SendAll(ConnectToLoopback(options_.socks_target_port));
+        asked_ = Clock::now();
+        SendConnect();
         return Expect(State::kSocksReply);
       case State::kSocksReply:
         if (!Receive(kSocksReplyBytes)) return;
         if (answer_[1] != 0 || answer_[3] != 1) throw std::runtime_error("the proxy did not connect");
+        result_.replies_ns.push_back(std::chrono::nanoseconds(Clock::now() - asked_).count());
+        if (options_.optimistic) return Expect(State::kAnswer);
         return SendRequest(request_);
       case State::kAnswer:
         if (Receive(options_.size)) Finish();
@@ -91,6 +104,13 @@ class Worker final : public Handler {
     return have_ == size;
   }
 
+  void SendConnect() {
+    const SocksRequest connect = ConnectToLoopback(options_.socks_target_port);
+    std::vector<uint8_t> bytes(connect.begin(), connect.end());
+    if (options_.optimistic) bytes.insert(bytes.end(), request_.begin(), request_.end());
+    socket_.SendAll(bytes);
+  }
+
   // The first request of a connection goes with the hello in front.
   void SendRequest(std::span<const uint8_t> bytes) {
     socket_.SendAll(bytes);
@@ -100,6 +120,7 @@ class Worker final : public Handler {
   void Finish() {
     const auto now = Clock::now();
     result_.latencies_ns.push_back(std::chrono::nanoseconds(now - started_).count());
+    if (asked_ > started_) result_.opens_ns.push_back(std::chrono::nanoseconds(now - asked_).count());
     if (!std::ranges::equal(Payload(), std::span(answer_).first(options_.size))) {
       throw std::runtime_error("an answer is not the request's bytes");
     }
@@ -121,13 +142,78 @@ class Worker final : public Handler {
   size_t have_ = 0;  // of what is expected
   Clock::time_point due_;
   Clock::time_point started_;
+  Clock::time_point asked_;  // for a connection, of the proxy
 };
+
+// Is sent to and does not read.
+class Stalled final : public Handler {
+ public:
+  Stalled(const Loop& loop, const Endpoint& to) : loop_(loop), socket_(StartConnect(to)) {
+    socket_.LimitReceiveBuffer(kStalledBufferBytes);
+    loop_.Watch(socket_, Loop::Wait::kWritable, *this);
+  }
+  void OnReady() override {
+    if (greeted_) return;
+    socket_.CheckConnected();
+    const Hello hello{.mode = Mode::kFlood};
+    socket_.SendAll({reinterpret_cast<const uint8_t*>(&hello), sizeof(hello)});
+    greeted_ = true;
+    loop_.Ignore(socket_);
+  }
+  size_t waiting() const { return greeted_ ? socket_.Waiting() : 0; }
+
+ private:
+  const Loop& loop_;
+  Socket socket_;
+  bool greeted_ = false;
+};
+
+// What this network namespace has received so far, whoever in it.
+uint64_t ReceivedBytes() {
+  std::ifstream file("/proc/net/netstat");
+  std::string names;
+  std::string values;
+  while (std::getline(file, names) && std::getline(file, values)) {
+    if (!names.starts_with("IpExt:")) continue;
+    std::istringstream name_words(names);
+    std::istringstream value_words(values);
+    std::string name;
+    std::string value;
+    while (name_words >> name && value_words >> value) {
+      if (name == "InOctets") return std::stoull(value);
+    }
+  }
+  throw std::runtime_error("/proc/net/netstat has no InOctets");
+}
+
+// Until each of them has been sent something, and then nothing moves for a while: a tunnel may go on filling its
+// windows long after the application's own buffer is full.
+void WaitUntilStalled(const Loop& loop, const std::list<Stalled>& stalled) {
+  const auto deadline = Clock::now() + kStallLimit;
+  auto quiet_since = Clock::now();
+  uint64_t before = 0;
+  for (;;) {
+    const auto now = Clock::now();
+    const bool all = std::ranges::all_of(stalled, [](const Stalled& one) { return one.waiting() > 0; });
+    const uint64_t received = ReceivedBytes();
+    if (!all || received > before + kStallNoiseBytes) {
+      quiet_since = now;
+      before = received;
+    }
+    if (now - quiet_since >= kStallQuiet) return;
+    if (now >= deadline) throw std::runtime_error("gave up waiting for streams to stall");
+    loop.Turn(now + std::chrono::milliseconds(10));
+  }
+}
 
 }  // namespace
 
 RequestResult RunRequests(const RequestOptions& options) {
   const Loop loop;
   RequestResult result;
+  std::list<Stalled> stalled;
+  for (uint32_t i = 0; i < options.stalled; ++i) stalled.emplace_back(loop, options.to);
+  if (!stalled.empty()) WaitUntilStalled(loop, stalled);
   std::list<Worker> workers;
   for (uint32_t i = 0; i < options.workers; ++i) workers.emplace_back(loop, options, result, i);
 

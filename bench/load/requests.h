@@ -5,11 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "bench/load/sockets.h"
+
 namespace tunnel::bench {
 
 struct RequestOptions {
-  uint16_t port = 0;
-  uint16_t socks_target_port = 0;  // not 0: `port` is a SOCKS5 proxy, asked to connect to 127.0.0.1 on this port
+  Endpoint to;
+  uint16_t socks_target_port = 0;  // not 0: `to` is a SOCKS5 proxy, asked to connect to 127.0.0.1 on this port
+  bool optimistic = false;         // the first request goes right behind CONNECT, before the proxy's reply
+  uint32_t stalled = 0;            // connections beside the workers' that are sent to without end, and not read from
   uint32_t workers = 1;            // each has one request under way: a closed loop
   uint32_t size = 1024;            // bytes of a request, and of its answer
   bool reuse = false;              // all requests of a worker on one connection
@@ -22,6 +26,9 @@ struct RequestResult {
   // Of every request begun within the duration, unsorted: from connect(), or with `reuse` from the request's first
   // byte, to the answer's last byte.
   std::vector<int64_t> latencies_ns;
+  // Where there is a proxy: from CONNECT to its reply, and to the answer's last byte.
+  std::vector<int64_t> replies_ns;
+  std::vector<int64_t> opens_ns;
   double elapsed_seconds = 0;
   std::string congestion_control;
 };

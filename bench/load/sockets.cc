@@ -1,8 +1,10 @@
 #include "bench/load/sockets.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,11 +19,11 @@ namespace {
 
 [[noreturn]] void Fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
-sockaddr_in Loopback(uint16_t port) {
+sockaddr_in ToSockaddr(const Endpoint& endpoint) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(endpoint.port);
+  address.sin_addr.s_addr = htonl(endpoint.address);
   return address;
 }
 
@@ -67,6 +69,16 @@ void Socket::CheckConnected() const {
   if (error != 0) throw std::system_error(error, std::generic_category(), "connecting");
 }
 
+void Socket::LimitReceiveBuffer(int bytes) const {
+  if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)) != 0) Fail("SO_RCVBUF");
+}
+
+size_t Socket::Waiting() const {
+  int bytes = 0;
+  if (ioctl(fd_, FIONREAD, &bytes) != 0) Fail("FIONREAD");
+  return static_cast<size_t>(bytes);
+}
+
 void Socket::SendAll(std::span<const uint8_t> bytes) const {
   const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent < 0) Fail("sending a message");
@@ -81,22 +93,28 @@ size_t Socket::Receive(std::span<uint8_t> into) const {
   return 0;
 }
 
-Socket Listen(uint16_t& port) {
+std::optional<uint32_t> ParseAddress(const std::string& text) {
+  in_addr address{};
+  if (inet_pton(AF_INET, text.c_str(), &address) != 1) return std::nullopt;
+  return ntohl(address.s_addr);
+}
+
+Socket Listen(Endpoint& at) {
   Socket socket = NewSocket();
   SetOption(socket, SOL_SOCKET, SO_REUSEADDR);
-  sockaddr_in address = Loopback(port);
+  sockaddr_in address = ToSockaddr(at);
   socklen_t size = sizeof(address);
   if (bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), size) != 0) Fail("bind");
   if (listen(socket.fd(), 4096) != 0) Fail("listen");
   if (getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&address), &size) != 0) Fail("getsockname");
-  port = ntohs(address.sin_port);
+  at.port = ntohs(address.sin_port);
   return socket;
 }
 
-Socket StartConnect(uint16_t port) {
+Socket StartConnect(const Endpoint& to) {
   Socket socket = NewSocket();
   SetOption(socket, IPPROTO_TCP, TCP_NODELAY);
-  const sockaddr_in address = Loopback(port);
+  const sockaddr_in address = ToSockaddr(to);
   if (connect(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 && errno != EINPROGRESS) {
     Fail("connect");
   }
@@ -127,6 +145,10 @@ void Loop::Watch(const Socket& socket, Wait wait, Handler& handler) const {
 void Loop::Change(const Socket& socket, Wait wait, Handler& handler) const {
   epoll_event event{.events = Events(wait), .data = {.ptr = &handler}};
   if (epoll_ctl(epoll_, EPOLL_CTL_MOD, socket.fd(), &event) != 0) Fail("epoll_ctl");
+}
+
+void Loop::Ignore(const Socket& socket) const {
+  if (epoll_ctl(epoll_, EPOLL_CTL_DEL, socket.fd(), nullptr) != 0) Fail("epoll_ctl");
 }
 
 bool Loop::Turn(Clock::time_point until) const {

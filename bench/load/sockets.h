@@ -1,8 +1,9 @@
-// Non-blocking sockets on 127.0.0.1 and the loop that waits for them. One thread. Whatever fails throws.
+// Non-blocking sockets of IPv4 and the loop that waits for them. One thread. Whatever fails throws.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -28,6 +29,10 @@ class Socket {
   std::string CongestionControl() const;
   // What a connect that was started has come to.
   void CheckConnected() const;
+  // Keeps what the kernel holds for a reader that does not read at about so much.
+  void LimitReceiveBuffer(int bytes) const;
+  // Bytes that could be received now.
+  size_t Waiting() const;
   // For messages that a fresh or drained send buffer holds: all of it or an exception.
   void SendAll(std::span<const uint8_t> bytes) const;
   // Returns 0 when there is nothing to read now; the end of the stream is an exception.
@@ -37,10 +42,18 @@ class Socket {
   int fd_ = -1;
 };
 
-// Port 0 lets the kernel choose one; `port` is what it came to.
-Socket Listen(uint16_t& port);
+// Where to listen or connect.
+struct Endpoint {
+  uint32_t address = 0x7F000001;  // 127.0.0.1
+  uint16_t port = 0;
+};
+// Dotted; nothing when it is not an IPv4 address.
+std::optional<uint32_t> ParseAddress(const std::string& text);
+
+// Port 0 lets the kernel choose one; `at` is what it came to.
+Socket Listen(Endpoint& at);
 // Returns before the connection is there: the socket gets writable.
-Socket StartConnect(uint16_t port);
+Socket StartConnect(const Endpoint& to);
 // Empty when there is none to accept.
 Socket Accept(const Socket& listener);
 
@@ -62,6 +75,8 @@ class Loop {
 
   void Watch(const Socket& socket, Wait wait, Handler& handler) const;
   void Change(const Socket& socket, Wait wait, Handler& handler) const;
+  // Its handler is not run any more.
+  void Ignore(const Socket& socket) const;
   // Runs the handlers of what is ready; waits for that at most until `until`. False when a signal came instead.
   bool Turn(Clock::time_point until) const;
 

@@ -51,7 +51,7 @@ class Connection final : public Handler {
   }
 
  private:
-  enum class State { kHello, kUpload, kGo, kDownload, kAnswer, kEnd };
+  enum class State { kHello, kUpload, kGo, kDownload, kFlood, kAnswer, kEnd };
 
   void Step() {
     switch (state_) {
@@ -70,6 +70,8 @@ class Connection final : public Handler {
         if (sender_.Send(socket_.fd(), Clock::now() >= ends_) == Progress::kMore) return;
         state_ = State::kEnd;
         return loop_.Change(socket_, Loop::Wait::kReadable, *this);
+      case State::kFlood:
+        return Flood();
       case State::kAnswer:
         return Answer();
       case State::kEnd:
@@ -102,6 +104,11 @@ class Connection final : public Handler {
       state_ = State::kAnswer;
       return Answer();
     }
+    if (hello_.mode == Mode::kFlood) {
+      buffer_.resize(kBlockBytes);
+      state_ = State::kFlood;
+      return loop_.Change(socket_, Loop::Wait::kWritable, *this);
+    }
     if (hello_.mode != Mode::kUpload && hello_.mode != Mode::kDownload) throw std::runtime_error("an unknown mode");
     state_ = hello_.mode == Mode::kUpload ? State::kUpload : State::kGo;
     if (run_.id != hello_.run) run_ = {.id = hello_.run, .started = std::nullopt};
@@ -118,6 +125,16 @@ class Connection final : public Handler {
     const Report report{.total_bytes = receiver_.total_bytes(), .window_bytes = window_bytes_};
     state_ = State::kEnd;
     socket_.SendAll({reinterpret_cast<const uint8_t*>(&report), sizeof(report)});
+  }
+
+  // The application goes without having read it all.
+  void Flood() {
+    if (send(socket_.fd(), buffer_.data(), buffer_.size(), MSG_NOSIGNAL) >= 0) return;
+    if (errno == ECONNRESET || errno == EPIPE) {
+      socket_.Close();
+    } else if (errno != EAGAIN && errno != EINTR) {
+      throw std::system_error(errno, std::generic_category(), "flooding");
+    }
   }
 
   void Answer() {
@@ -143,11 +160,11 @@ class Connection final : public Handler {
 
 class Target final : public Handler {
  public:
-  explicit Target(uint16_t port) : port_(port), listener_(Listen(port_)) {
+  explicit Target(const Endpoint& at) : at_(at), listener_(Listen(at_)) {
     loop_.Watch(listener_, Loop::Wait::kReadable, *this);
   }
 
-  uint16_t port() const { return port_; }
+  uint16_t port() const { return at_.port; }
 
   void OnReady() override {
     while (Socket socket = Accept(listener_)) connections_.emplace_back(loop_, std::move(socket), run_);
@@ -167,7 +184,7 @@ class Target final : public Handler {
   }
 
  private:
-  uint16_t port_;
+  Endpoint at_;
   Loop loop_;
   Socket listener_;
   Run run_;
@@ -176,12 +193,12 @@ class Target final : public Handler {
 
 }  // namespace
 
-int RunTarget(uint16_t port) {
+int RunTarget(const Endpoint& at) {
   struct sigaction action{};
   action.sa_handler = [](int) { stop_requested = 1; };
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
-  Target target(port);
+  Target target(at);
   fmt::print("{{\"port\": {}}}\n", target.port());
   std::fflush(stdout);
   return target.Serve() ? 0 : 1;

@@ -3,6 +3,7 @@
 // The application sends a Hello on every connection. Then, by mode:
 //   upload    target: kReady. application: blocks, the last one marked. target: a Report. application closes.
 //   download  target: kReady. application: kGo. target: blocks, the last one marked. application closes.
+//   flood     target: zeros without end, until the application, which does not read them, closes.
 //   answer    application: `size` bytes, which the target sends back; again and again until the application closes.
 //
 // A block is kBlockBytes long and begins with a BlockHead, so that a lost, doubled or displaced byte is noticed at the
@@ -26,7 +27,7 @@ inline constexpr size_t kAnswerLimitBytes = 64 * 1024;
 // A stream ends after this many bytes whatever the clock says.
 inline constexpr uint64_t kStreamLimitBlocks = (uint64_t{256} << 30) / kBlockBytes;
 
-enum class Mode : uint32_t { kUpload = 1, kDownload = 2, kAnswer = 3 };
+enum class Mode : uint32_t { kUpload = 1, kDownload = 2, kAnswer = 3, kFlood = 4 };
 
 struct Hello {
   uint32_t magic = kHelloMagic;

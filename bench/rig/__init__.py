@@ -10,4 +10,5 @@ measures    what is measured, and what a run of the load generator says
 results     values of several rounds, their medians and ratios
 report      Markdown and JSON
 machine     what it ran on
+path        an emulated path between two namespaces, and path_measures what is measured over it (bench/run --path)
 """

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from rig import chains, machine, measures, namespace, report
+from rig import chains, machine, measures, namespace, path, path_measures, report
 from rig.chains.chain import SERVER_NAME, Setting
 from rig.processes import Failure
 from rig.runner import Runner
@@ -33,13 +33,18 @@ namespace of its own. The application's end shares its cores with the client, th
 def parse(argv):
     parser = argparse.ArgumentParser(prog="bench/run", description="Measures ech-tunnel beside other tunnels.",
                                      epilog=EPILOG)
+    parser.add_argument("--path", action="store_true",
+                        help="over emulated paths between two namespaces instead of loopback: what round trips cost; as "
+                             "root, within 5 minutes: 6 s a run, 3 rounds")
     parser.add_argument("--quick", action="store_true", help="ends within 5 minutes: 0.7 s a run, 3 rounds")
-    parser.add_argument("--seconds", type=float, help="the length of a run (default 2)")
-    parser.add_argument("--rounds", type=int, help="runs of each chain in each measure (default 5)")
+    parser.add_argument("--seconds", type=float, help="the length of a run (default 2, with --path 6)")
+    parser.add_argument("--rounds", type=int, help="runs of each chain in each measure (default 5, with --path 3)")
     parser.add_argument("--minutes", type=float, 
                         help="there are fewer rounds where they would take longer (default 27; with --quick 4)")
-    parser.add_argument("--only", metavar="CHAIN,...", help=f"of {', '.join(one.name for one in chains.ALL)}")
-    parser.add_argument("--measures", metavar="MEASURE,...", help=f"of {', '.join(one.name for one in measures.ALL)}")
+    parser.add_argument("--only", metavar="CHAIN,...", help=f"of {', '.join(one.name for one in chains.ALL)}; with "
+                        f"--path of {', '.join(one.name for one in path_measures.CHAINS)}")
+    parser.add_argument("--measures", metavar="MEASURE,...", help=f"of {', '.join(one.name for one in measures.ALL)}; "
+                        f"with --path of {', '.join(one.name for one in path_measures.ALL)}")
     parser.add_argument("--channels", type=int, default=3, help="of ech-tunnel's client (default 3)")
     parser.add_argument("--client-cores", metavar="N,...", help="for the application and the client")
     parser.add_argument("--server-cores", metavar="N,...", 
@@ -52,13 +57,14 @@ def parse(argv):
                         help="write the tables there: between the markers if the file has them (default: "
                              "docs/benchmarks.md)")
     options = parser.parse_args(argv)
-    options.seconds = options.seconds or (0.7 if options.quick else 2.0)
-    options.rounds = options.rounds or (3 if options.quick else 5)
-    options.minutes = options.minutes or (4 if options.quick else 27)
+    options.seconds = options.seconds or (0.7 if options.quick else 6.0 if options.path else 2.0)
+    options.rounds = options.rounds or (3 if options.quick or options.path else 5)
+    options.minutes = options.minutes or (4 if options.quick or options.path else 27)
     if not 0.05 <= options.seconds <= 600 or not 1 <= options.rounds <= 1000 or not 1 <= options.channels <= 64:
         parser.error("--seconds is 0.05 to 600, --rounds 1 to 1000, --channels 1 to 64")
-    options.chains = pick(parser, "--only", options.only, chains.ALL)
-    options.measures = pick(parser, "--measures", options.measures, measures.ALL)
+    options.chains = pick(parser, "--only", options.only, path_measures.CHAINS if options.path else chains.ALL)
+    options.measures = pick(parser, "--measures", options.measures,
+                            path_measures.ALL if options.path else measures.ALL)
 
     allowed = sorted(os.sched_getaffinity(0))
     options.client_cores = cores(parser, "--client-cores", options.client_cores, allowed, allowed[0])
@@ -91,7 +97,7 @@ def build():
     """Brings ech-tunnel and the load generator up to date; returns their build directory."""
     directory = ROOT / "build" / "release"
     if (directory / "configured-with").exists():
-        command = ["ninja", "-C", directory, "tools/ech-tunnel", "bench/load_generator"]
+        command = ["ninja", "-C", directory, "tools/ech-tunnel", "bench/load_generator", "bench/path"]
     else:
         command = [ROOT / "tools" / "build", "release"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -131,13 +137,17 @@ def run(options, command):
             raise Failure(f"{program} is not there: run tools/build release")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    namespace.enter(CONGESTION_CONTROL)
+    far_namespace = None
+    if options.path:
+        far_namespace = namespace.enter_two(CONGESTION_CONTROL, path.TCP_BUFFER_BYTES)
+    else:
+        namespace.enter(CONGESTION_CONTROL)
 
     with tempfile.TemporaryDirectory(prefix="ech-tunnel-bench-") as folder:
         folder = pathlib.Path(folder)
         certificate, key = make_certificate(folder)
         setting = Setting(folder, ours, certificate, key, options.client_cores, options.server_cores, options.channels,
-                          itertools.count(FIRST_PORT))
+                          itertools.count(FIRST_PORT), far_namespace)
         installed, versions = [], {}
         for chain in options.chains:
             if program := chain.program(setting):
@@ -151,6 +161,7 @@ def run(options, command):
             "settings": {"seconds": options.seconds, "rounds": options.rounds, "channels": options.channels,
                          "client_cores": sorted(options.client_cores), "server_cores": sorted(options.server_cores)},
             "reference": chains.REFERENCE,
+            "paths": {},
             "titles": {chain.name: chain.title for chain in options.chains},
             "versions": versions,
             "source": source(),
@@ -162,11 +173,13 @@ def run(options, command):
                         time.monotonic() + options.minutes * 60, say)
         for index, measure in enumerate(options.measures):
             results["rows"] += runner.measure(measure, installed, share=1 / (len(options.measures) - index))
+        results["paths"] = runner.path_counters
 
     text = report.to_markdown(results)
     print(text)
     if options.markdown:
-        report.write_markdown(options.markdown, text)
+        markers = (report.PATH_BEGIN, report.PATH_END) if options.path else (report.BEGIN, report.END)
+        report.write_markdown(options.markdown, text, *markers)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(report.to_json(results), indent=1) + "\n", encoding="utf-8")
     failures = [row for row in results["rows"] if row.failure]

@@ -30,10 +30,14 @@ class Measure:
     title = ""
     figures = ()
     work = None
+    length = 1         # of a run, by --seconds
+    path = None        # the Path it goes over; None is loopback
+    chains = None      # the classes it is about; None for all
+    reference = None   # the name of the one that others are compared with; None for the report's
 
     def applies_to(self, chain):
         """`chain` is the class."""
-        return True
+        return self.chains is None or chain in self.chains
 
     def arguments(self, chain):
         """For the load generator, without --seconds."""
@@ -59,7 +63,7 @@ class Bulk(Measure):
             self.figures += (Figure("jain_fairness", "Jain's fairness", 3),)
 
     def arguments(self, chain):
-        return ["bulk", "--direction", self._direction, "--streams", self._streams, "--port", chain.entry_port]
+        return ["bulk", "--direction", self._direction, "--streams", self._streams, *chain.entry]
 
     def read(self, output):
         window = output["window_bytes"]

@@ -18,8 +18,9 @@ STOP_SECONDS = 3
 _libc = ctypes.CDLL(None)
 
 
-def in_child(cores):
-    """For preexec_fn: what every program we start begins with."""
+def in_child(cores, where=None):
+    """For preexec_fn: what every program we start begins with. `where`: as for namespace.join()."""
+    namespace.join(where)
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.sched_setaffinity(0, cores)
 
@@ -35,13 +36,14 @@ def environment():
 
 
 class Process:
-    def __init__(self, role, argv, log_path, cores):
-        """`role`: what it is in its chain, as the report calls it. `cores`: the ones it may run on."""
+    def __init__(self, role, argv, log_path, cores, where=None, inherit=()):
+        """`role`: what it is in its chain, as the report calls it. `cores`: the ones it may run on. `where`: as for
+        namespace.join(). `inherit`: descriptors it gets."""
         self.role, self.argv, self.log_path = role, [str(part) for part in argv], pathlib.Path(log_path)
         with open(self.log_path, "wb") as log:
             self.child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                          env=environment(), start_new_session=True,
-                                          preexec_fn=lambda: in_child(cores))
+                                          env=environment(), start_new_session=True, pass_fds=inherit,
+                                          preexec_fn=lambda: in_child(cores, where))
 
     def log(self):
         return self.log_path.read_text(encoding="utf-8", errors="replace")
@@ -60,7 +62,7 @@ class Process:
             time.sleep(0.01)
 
     def wait_listening(self, *ports):
-        self.wait_until(lambda: namespace.listening_ports() >= set(ports), f"it to listen on {ports}")
+        self.wait_until(lambda: namespace.listening_ports(self.child.pid) >= set(ports), f"it to listen on {ports}")
 
     def wait_log(self, pattern, count=1):
         """Waits for `count` matches and returns the first."""

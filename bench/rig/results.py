@@ -22,7 +22,9 @@ class Row:
     failure: str | None = None
 
     def figure(self, name):
-        return summary([sample.figures[name] for sample in self.samples])
+        """None where this chain does not have it."""
+        values = [sample.figures[name] for sample in self.samples if name in sample.figures]
+        return summary(values) if values else None
 
     def cost(self, role):
         """CPU seconds per unit of work; None for a role this chain does not have."""
@@ -45,5 +47,5 @@ def ratio(row, reference, figure):
     """Of the medians; None where there is nothing to compare with."""
     if row is None or reference is None or not row.samples or not reference.samples:
         return None
-    below = reference.figure(figure)["median"]
-    return row.figure(figure)["median"] / below if below else None
+    above, below = row.figure(figure), reference.figure(figure)
+    return above["median"] / below["median"] if above and below and below["median"] else None

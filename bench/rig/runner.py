@@ -1,11 +1,12 @@
 """Runs measures: starts all chains, lets them take turns, stops them."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import time
 
-from rig import namespace
+from rig import namespace, path
 from rig.processes import Failure, Process, environment, in_child
 from rig.results import Row, Sample
 
@@ -20,6 +21,7 @@ class Runner:
         self._setting, self._load_generator = setting, load_generator
         self._seconds, self._rounds = seconds, rounds
         self._congestion_control, self._deadline, self._say = congestion_control, deadline, say
+        self.path_counters = {}   # by measure
 
     def measure(self, measure, chain_classes, share):
         """Returns a Row for each chain the measure applies to. No further round begins when `share`, a fraction of the
@@ -28,9 +30,11 @@ class Runner:
         enough = now + (self._deadline - now) * share
         rows = []
         with contextlib.ExitStack() as cleanup:
-            target_port = next(self._setting.ports)
-            target = Process("target", [self._load_generator, "target", "--port", target_port],
-                             self._setting.folder / f"target-{target_port}.log", self._setting.server_cores)
+            setting = cleanup.enter_context(self._setting_for(measure))
+            target_port = next(setting.ports)
+            target = Process("target", [self._load_generator, "target", "--port", target_port, "--host", "0.0.0.0"],
+                             setting.folder / f"target-{target_port}.log", setting.server_cores,
+                             setting.far_namespace)
             cleanup.callback(target.stop)
             target.wait_listening(target_port)
             running = []
@@ -39,7 +43,7 @@ class Runner:
                     continue
                 row = Row(measure.name, chain_class.name)
                 rows.append(row)
-                chain = chain_class(self._setting, target_port)
+                chain = chain_class(setting, target_port)
                 cleanup.callback(chain.stop)
                 with self._failures_of(row):
                     chain.start()
@@ -59,6 +63,22 @@ class Runner:
             for chain, row in running:
                 row.peak_memory_mib = {process.role: process.peak_memory_mib() for process in chain.processes}
         return rows
+
+    @contextlib.contextmanager
+    def _setting_for(self, measure):
+        """The setting, with the path in it that the measure is about."""
+        if measure.path is None:
+            yield dataclasses.replace(self._setting, far_namespace=None)
+            return
+
+        def tell(counters):
+            self.path_counters[measure.name] = counters
+
+        with path.opened(measure.path, self._load_generator.with_name("path"), self._setting.far_namespace,
+                         self._setting.folder / f"path-{next(self._setting.ports)}.log",
+                         self._setting.client_cores | self._setting.server_cores, self._congestion_control,
+                         tell) as link:
+            yield dataclasses.replace(self._setting, server_address=link.server_address)
 
     def _tell(self, measure, row, number):
         first = measure.figures[0]
@@ -98,6 +118,8 @@ class Runner:
         with self._started(measure.arguments(chain), WARM_UP_SECONDS) as child:
             while child.poll() is None:
                 seen |= namespace.congestion_controls()
+                if chain.setting.far_namespace is not None:
+                    seen |= namespace.congestion_controls(chain.setting.far_namespace)
             seen.add(self._finish(child)["congestion_control"])
         if seen != {self._congestion_control}:
             raise Failure(f"sockets use {', '.join(sorted(seen))} and not {self._congestion_control}")
@@ -105,7 +127,7 @@ class Runner:
     def _run(self, measure, chain, target):
         processes = [*chain.processes, target]
         before = {process.role: process.cpu_seconds() for process in processes}
-        with self._started(measure.arguments(chain), self._seconds) as child:
+        with self._started(measure.arguments(chain), self._seconds * measure.length) as child:
             output = self._finish(child)
         cpu = {process.role: process.cpu_seconds() - before[process.role] for process in processes}
         for process in processes:

@@ -34,6 +34,19 @@ def receive_exactly(sock, size):
     return bytes(data)
 
 
+def socks5_greeted(proxy_port, timeout=15):
+    """A socket that the SOCKS5 proxy waits on for a request."""
+    sock = socket.create_connection(("127.0.0.1", proxy_port), timeout * SLOWNESS)
+    sock.sendall(b"\x05\x01\x00")
+    assert receive_exactly(sock, 2) == b"\x05\x00"
+    return sock
+
+
+def socks5_connect(host, port):
+    """CONNECT, as bytes."""
+    return b"\x05\x01\x00" + _address(host) + struct.pack(">H", port)
+
+
 def socks5(proxy_port, host, port, timeout=15):
     """A socket connected to host:port through the SOCKS5 proxy."""
     sock = socket.create_connection(("127.0.0.1", proxy_port), timeout * SLOWNESS)
@@ -41,7 +54,7 @@ def socks5(proxy_port, host, port, timeout=15):
         sock.sendall(b"\x05\x01\x00")
         if receive_exactly(sock, 2) != b"\x05\x00":
             raise Refused("method")
-        sock.sendall(b"\x05\x01\x00" + _address(host) + struct.pack(">H", port))
+        sock.sendall(socks5_connect(host, port))
         head = receive_exactly(sock, 4)
         if head[1] != 0:
             raise Refused(f"reply {head[1]}")

@@ -1,4 +1,5 @@
-"""A TCP relay between client and server: records what the client sends, can be cut, counts connections."""
+"""A TCP relay between client and server: records what the client sends, can be cut or hold either direction back,
+counts connections."""
 
 import socket
 import struct
@@ -12,6 +13,8 @@ class Relay:
         self.recorded = []  # one bytearray per connection: what the client sent
         self._pairs = set()
         self._lock = threading.Lock()
+        self._to_server, self._to_client = threading.Event(), threading.Event()
+        self.pass_on()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,15 +39,16 @@ class Relay:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._pairs.add((client, server))
-            threading.Thread(target=self._pump, args=(client, server, record), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, None), daemon=True).start()
+            threading.Thread(target=self._pump, args=(client, server, record, self._to_server), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, None, self._to_client), daemon=True).start()
 
     @staticmethod
-    def _pump(source, sink, record):
+    def _pump(source, sink, record, may_pass):
         try:
             while data := source.recv(1 << 18):
                 if record is not None and len(record) < 1 << 20:
                     record += data
+                may_pass.wait()
                 sink.sendall(data)
         except OSError:
             pass
@@ -53,6 +57,14 @@ class Relay:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def pass_on(self, to_server=True, to_client=True):
+        """Which directions pass from now on; what the other one brings is kept and passed on later."""
+        for event, passes in ((self._to_server, to_server), (self._to_client, to_client)):
+            if passes:
+                event.set()
+            else:
+                event.clear()
 
     def client_bytes(self):
         """Everything clients have sent so far (the first MiB of each connection)."""
@@ -80,4 +92,5 @@ class Relay:
         except OSError:
             pass
         self._listener.close()
+        self.pass_on()
         self.cut()

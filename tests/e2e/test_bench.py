@@ -126,7 +126,32 @@ def test_a_signal_leaves_nothing_behind(build_dir, tmp_path, number):
     assert list(folder.iterdir()) == []
 
 
+def tun_devices():
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK) and os.getuid() == 0
+
+
+@needs_namespace
+@pytest.mark.skipif(not tun_devices(), reason="no TUN devices here")
+def test_paths_delay_and_leave_nothing_behind(build_dir, tmp_path):
+    done = run(build_dir, "--path", "--measures", "path-bulk-up,path-open", "--only",
+               "plain-tcp,ours-1,ours-1-optimistic", "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    rows = {(row["measure"], row["chain"]): row["figures"] for row in data["rows"]}
+    assert set(rows) == {("path-bulk-up", "plain-tcp"), ("path-bulk-up", "ours-1"), ("path-open", "plain-tcp"),
+                         ("path-open", "ours-1"), ("path-open", "ours-1-optimistic")}
+    # Nothing is faster than the path, however fast the machine.
+    for chain in ("plain-tcp", "ours-1", "ours-1-optimistic"):
+        assert rows["path-open", chain]["open_p50_ms"]["min"] >= 50
+    for counters in data["paths"].values():
+        for way in ("out", "back"):
+            assert counters[way]["delivered"] > 0
+            assert counters[way]["dropped_by_loss"] == counters[way]["dropped_for_memory"] == 0
+    assert not [name for name in os.listdir("/sys/class/net") if name in ("near", "far")]
+
+
 @pytest.mark.parametrize("arguments, named", [
+    (["--path", "--only", "haproxy-tls"], "haproxy-tls"),
     (["--only", "wireguard"], "wireguard"),
     (["--measures", "beauty"], "beauty"),
     (["--seconds", "1e9"], "--seconds"),

@@ -23,6 +23,12 @@ class Setting:
     server_cores: frozenset
     channels: int               # of those that multiplex
     ports: itertools.count      # the namespace is ours alone: any port is free
+    far_namespace: int | None = None      # where server and target run, when it is another one (namespace.join())
+    server_address: str = "127.0.0.1"     # where clients find the server
+
+    @property
+    def build_dir(self):
+        return self.ours.parents[1]
 
 
 class Chain:
@@ -37,7 +43,7 @@ class Chain:
         self.setting, self.target_port = setting, target_port
         self.folder = setting.folder / f"{self.name}-{next(setting.ports)}"
         self.folder.mkdir()
-        self.entry_port = next(setting.ports)
+        self.entry_host, self.entry_port = "127.0.0.1", next(setting.ports)
         self.socks_port = next(setting.ports) if self.offers_socks else None
         self.processes = []
 
@@ -57,9 +63,15 @@ class Chain:
 
     def spawn(self, role, *argv):
         cores = self.setting.client_cores if role == "client" else self.setting.server_cores
-        process = Process(role, argv, self.folder / f"{role}.log", cores)
+        where = None if role == "client" else self.setting.far_namespace
+        process = Process(role, argv, self.folder / f"{role}.log", cores, where)
         self.processes.append(process)
         return process
+
+    @property
+    def entry(self):
+        """Where the application connects to, for the load generator."""
+        return ["--host", self.entry_host, "--port", self.entry_port]
 
     def write(self, name, text):
         path = self.folder / name

@@ -14,6 +14,7 @@ TOKEN = "benchmark"
 class Ours(Chain):
     offers_socks = True
     backend = ""
+    channels = None   # of the client; the setting's where it is None
 
     @classmethod
     def program(cls, setting):
@@ -26,23 +27,25 @@ class Ours(Chain):
 
     def start(self):
         program = self.program(self.setting)
-        between = next(self.setting.ports)
+        between, address = next(self.setting.ports), self.setting.server_address
+        if self.channels is None:
+            self.channels = self.setting.channels
         keys, server_state, client_state = (self.folder / name for name in ("keys", "server", "client"))
         for folder in (keys, server_state, client_state):
             folder.mkdir()
         ech_config = self._make_ech_keys(program, keys)
         server = self.spawn(
-            "server", program, "-l", f"wss://127.0.0.1:{between}/tunnel", "-cert", self.setting.certificate, "-key",
+            "server", program, "-l", f"wss://{address}:{between}/tunnel", "-cert", self.setting.certificate, "-key",
             self.setting.key, "-name", SERVER_NAME, "-ech-keys", keys, "-ech-public-name", PUBLIC_NAME, "-require-ech",
             "-allow-target", "127.0.0.0/8:*", "-token", TOKEN, "-backend", self.backend, "-state", server_state)
         server.wait_listening(between)
         client = self.spawn(
             "client", program, "-l", f"tcp://127.0.0.1:{self.entry_port}/127.0.0.1:{self.target_port}", "-l",
-            f"proxy://127.0.0.1:{self.socks_port}", "-f", f"wss://{SERVER_NAME}:{between}/tunnel", "-ip", "127.0.0.1",
-            "-ca", self.setting.certificate, "-ech-config", ech_config, "-token", TOKEN, "-n", self.setting.channels,
+            f"proxy://127.0.0.1:{self.socks_port}", "-f", f"wss://{SERVER_NAME}:{between}/tunnel", "-ip", address,
+            "-ca", self.setting.certificate, "-ech-config", ech_config, "-token", TOKEN, "-n", self.channels,
             "-backend", self.backend, "-state", client_state)
         client.wait_listening(self.entry_port, self.socks_port)
-        client.wait_log(r"channel \d+ up:.*ECH accepted", count=self.setting.channels)
+        client.wait_log(r"channel \d+ up:.*ECH accepted", count=self.channels)
 
     @staticmethod
     def _make_ech_keys(program, folder):
