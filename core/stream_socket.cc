@@ -81,6 +81,7 @@ class StreamSocket::State final : public OperationOwner, public Attention {
 
   // Closing after CloseAfterSend().
   bool lingering_ = false;
+  bool broken_ = false;  // by an error: what was queued is lost
   size_t discarded_bytes_ = 0;
   Timer linger_timer_;
   absl::AnyInvocable<void(int, std::string)> released_;
@@ -223,6 +224,7 @@ void StreamSocket::State::Fail(IoError error) {
     return;
   }
   failed_ = true;
+  broken_ = true;
   backend().Cancel(receive_);
   if (!send_.started()) DropQueue();
   if (lingering_) {
@@ -244,6 +246,7 @@ void StreamSocket::State::FailSend(IoError error) {
     return;
   }
   send_error_ = error;
+  broken_ = true;
   const bool above_low_water = queued_bytes_ > kSendLowWaterBytes;
   DropQueue();
   reactor().ScheduleAttention(*this);
@@ -339,7 +342,9 @@ void StreamSocket::State::Close(bool reset) {
   parked_.clear();
   parked_end_.reset();
   if (!send_.started()) DropQueue();
-  backend().Abort(descriptor_, reset);
+  // Not every error is the end of the connection for the kernel (ENOBUFS is none), and the peer of one that we give up
+  // must not take what it has for the whole.
+  backend().Abort(descriptor_, reset || (broken_ && !finish_sent_));
   backend().Cancel(receive_);
   backend().Cancel(send_);
   Orphan();

@@ -9,14 +9,15 @@
 
 namespace tunnel::net {
 
-// An association of which it is not known what will carry it until a datagram finds a channel, whose protocol it then
-// stays with.
+// An association of which it is not known what will carry it until a datagram finds a channel. It stays with that one's
+// protocol for as long as a channel of it is up, or none of the other: in a pool of servers of both kinds, either may
+// go.
 class ClientPool::Datagrams final : public DatagramAssociation {
  public:
   Datagrams(ClientPool& pool, Handler& handler) : pool_(pool), handler_(handler) {}
 
   void Send(const proto::Target& to, core::Slice payload) override {
-    if (way_ == nullptr) way_ = pool_.DatagramsNow(handler_);
+    if (way_ == nullptr || pool_.changes_ != seen_changes_) Reconsider();
     if (way_ != nullptr) {
       way_->Send(to, std::move(payload));
     } else {
@@ -27,9 +28,22 @@ class ClientPool::Datagrams final : public DatagramAssociation {
   void Prepare(const proto::Target& target) override { (void)target; }
 
  private:
+  void Reconsider() {
+    seen_changes_ = pool_.changes_;
+    if (way_ != nullptr && (native_ ? pool_.session_.Choose() != nullptr : !pool_.LegacyUp().empty())) return;
+    const bool native = pool_.session_.Choose() != nullptr;
+    if (way_ != nullptr && native == native_) return;
+    auto other = pool_.DatagramsNow(handler_);
+    if (other == nullptr) return;
+    way_ = std::move(other);
+    native_ = native;
+  }
+
   ClientPool& pool_;
   Handler& handler_;
   std::unique_ptr<DatagramAssociation> way_;
+  bool native_ = false;  // what it is: mux/2, or the legacy protocol
+  uint64_t seen_changes_ = 0;
 };
 
 ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsClientContext& tls,
@@ -38,6 +52,7 @@ ClientPool::ClientPool(core::Reactor& reactor, const Config& config, const TlsCl
       context_{.reactor = reactor, .config = config, .tls = tls, .directory = directory, .session = nullptr} {
   NewSession(first_stream_id);
   context_.changed = [this] {
+    ++changes_;
     const unsigned up = channels_up();
     if (up > 0) {
       some_up_.Set();

@@ -66,6 +66,7 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   ChannelContext context_;
   std::vector<std::unique_ptr<ClientChannel>> channels_;
   size_t next_for_datagrams_ = 0;
+  uint64_t changes_ = 0;  // how often a channel went up or down
   core::Event some_up_;
   absl::AnyInvocable<void(unsigned)> changed_;
 };

@@ -57,7 +57,10 @@ void MuxChannel::Send(const MuxFrame& frame, std::span<const uint8_t> payload) {
   TUNNEL_CHECK(size.has_value());  // addresses are checked where they come in
   if (!up_) return;
   sent_bytes_ += *size + payload.size();
-  if (AsksForAnswer(frame.type)) Watch();
+  if (AsksForAnswer(frame.type)) {
+    unproven_ |= frame.type != MuxType::kPing;
+    Watch();
+  }
   socket_.SendMessage(proto::Opcode::kBinary, std::span(head).first(*size), payload);
   if (socket_.queued_bytes() > kMuxControlBacklogBytes) {
     // Not now: who calls has streams in hand. Bulk stops far below; only answers to a peer that does not read them get
@@ -356,6 +359,7 @@ void MuxChannel::SendPing() {
   std::array<uint8_t, sizeof(ping_number_)> opaque{};
   proto::StoreBig64(opaque.data(), ++ping_number_);
   ping_open_ = true;
+  unproven_ = false;
   ping_sent_ = reactor_.now();
   Send({.type = MuxType::kPing, .opaque = opaque});
   // Jittered, so that many channels do not ping in step.
@@ -413,7 +417,17 @@ void MuxChannel::OnSign() {
 }
 
 void MuxChannel::OnWatchTimer() {
-  if (!up_ || !waiting_) return;
+  if (!up_) return;
+  if (!waiting_) {
+    // Something came, but not what was asked for, perhaps, and nothing may be left to send that would be missed.
+    if (!unproven_) return;
+    if (ping_open_) {
+      watch_timer_.SetAfter(SilenceLimit());
+    } else {
+      SendPing();
+    }
+    return;
+  }
   const core::TimePoint until = (probed_ ? probed_at_ : waiting_since_) + SilenceLimit();
   if (reactor_.now() < until) {
     watch_timer_.SetAt(until);

@@ -124,6 +124,7 @@ class MuxChannel final : public Carrier, core::Attention {
   uint64_t received_ = 0;            // how often something came
   bool waiting_ = false;             // something was sent that is answered, and nothing has come since
   core::TimePoint waiting_since_{};  // ...
+  bool unproven_ = false;            // no PING followed the last OPEN or RESUME
   bool probed_ = false;              // nor behind a PING, sent because of that
   core::TimePoint probed_at_{};
   uint64_t others_before_ = 0;  // how often something had come on other channels then

@@ -68,8 +68,10 @@ bool SetCut(Arguments& arguments, int from, std::string_view value) {
 }
 
 bool SetProtocol(Arguments& arguments, std::string_view value) {
-  arguments.common.protocol = value == "native" ? net::Protocol::kNative : net::Protocol::kLegacy;
-  return value == "native" || value == "legacy";
+  arguments.common.protocol = value == "native"   ? net::Protocol::kNative
+                              : value == "legacy" ? net::Protocol::kLegacy
+                                                  : net::Protocol::kAuto;
+  return value == "native" || value == "legacy" || value == "pool";
 }
 
 bool SetFlag(Arguments& arguments, std::string_view flag, std::string_view value) {
@@ -122,12 +124,13 @@ std::string_view NameOf(Plant plant) {
 }  // namespace
 
 const std::string_view kUsage =
-    "simulation [--seed N | --seeds FIRST..LAST | --seeds COUNT] [--seconds S] [--protocol legacy|native]\n"
+    "simulation [--seed N | --seeds FIRST..LAST | --seeds COUNT] [--seconds S] [--protocol legacy|native|pool]\n"
     "           [--faults mixed|on|off|KINDS] [--rate FACTOR] [--twice EVERY] [--trace] [--log LEVEL]\n"
     "           [--sweep calls|up|down [--every K]] [--plant BUG]\n"
     "  --seed N         one seed, with its scenario and the hash of its history\n"
     "  --seeds          from FIRST to LAST, or that many from 1 on (default 100)\n"
     "  --seconds S      no further seed once so much real time has passed\n"
+    "  --protocol pool  one server knows mux/2, the other behind the same address only the legacy protocol\n"
     "  --faults         mixed: all kinds, and none in every tenth seed (default); KINDS: cut,stall,...; 'calls' is\n"
     "                   every call that may fail; the totals at the end name them all\n"
     "  --rate FACTOR    so many times as many faults as the seed says\n"
@@ -162,7 +165,10 @@ SeedOptions OptionsOf(const Arguments& arguments, uint64_t seed) {
   if (options.plant != Plant::kNone) {
     // A planted bug must be found without the help of others, but for those that lead to it.
     options.faults.reset();
-    if (options.plant == Plant::kDropRetained) options.faults.set(static_cast<size_t>(core::SimFault::kCut));
+    if (options.plant == Plant::kDropRetained) {
+      options.faults.set(static_cast<size_t>(core::SimFault::kCut));
+      options.fault_rate = 8;  // few cuts find something to be sent again
+    }
   }
   return options;
 }
@@ -170,6 +176,7 @@ SeedOptions OptionsOf(const Arguments& arguments, uint64_t seed) {
 std::string ReplayOf(const SeedOptions& options) {
   std::string command = fmt::format("simulation --seed {}", options.seed);
   if (options.protocol == net::Protocol::kNative) command += " --protocol native";
+  if (options.protocol == net::Protocol::kAuto) command += " --protocol pool";
   if (options.fail_call != 0) return fmt::format("{} --fail-call {}", command, options.fail_call);
   if (const auto& cut = options.channel_cut; cut.has_value()) {
     return fmt::format("{} --cut-{} {}", command, cut->from == 0 ? "up" : "down", cut->bytes);

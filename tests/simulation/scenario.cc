@@ -79,6 +79,7 @@ Scenario DrawScenario(core::SimRandom& random, const SeedOptions& options) {
     scenario.near.datagram_copies = static_cast<uint32_t>(random.Below(100'000));
   }
   if (options.small) MakeSmall(random, scenario);
+  if (options.protocol == net::Protocol::kAuto) scenario.tunnel.server_cores = 2;
   scenario.tunnel.associations = scenario.associations + 1;
   return scenario;
 }

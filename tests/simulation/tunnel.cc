@@ -206,6 +206,8 @@ Tunnel::Tunnel(core::SimWorld& world, core::SimHost client, core::SimHost server
   at_server.description = "wss://server";
   server_config_.listen = {at_server};
   sharing_->server_bound.resize(1);
+  legacy_server_config_ = server_config_;
+  legacy_server_config_.protocol = net::Protocol::kLegacy;
 
   client_config_.server_host = kInnerName;
   client_config_.server_port = kServerPort;
@@ -237,7 +239,9 @@ Tunnel::Tunnel(core::SimWorld& world, core::SimHost client, core::SimHost server
     reactors_.push_back(server_reactors_.back().get());
   }
   for (const auto& reactor : server_reactors_) {
-    servers_.push_back(std::make_unique<ServerSide>(*reactor, server_config_, *sharing_, plan.server_cores > 1));
+    const bool knows_mux = plan.protocol != net::Protocol::kAuto || servers_.empty();
+    servers_.push_back(std::make_unique<ServerSide>(*reactor, knows_mux ? server_config_ : legacy_server_config_,
+                                                    *sharing_, plan.server_cores > 1));
   }
   for (const auto& reactor : client_reactors_) {
     clients_.push_back(std::make_unique<ClientSide>(*reactor, client_config_, *sharing_, plan.client_cores > 1));

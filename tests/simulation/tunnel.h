@@ -24,6 +24,8 @@ struct TunnelPlan {
   unsigned server_cores = 1;
   unsigned channels = 2;
   unsigned associations = 0;  // that applications have at most
+  // kAuto: the first of the server's cores knows both, the others the legacy protocol only, as different servers behind
+  // one address would; each has channels and streams of its own.
   net::Protocol protocol = net::Protocol::kLegacy;
 };
 
@@ -64,6 +66,7 @@ class Tunnel {
   const uint32_t streams_;
   net::Config client_config_;
   net::Config server_config_;
+  net::Config legacy_server_config_;
   std::vector<std::unique_ptr<core::Reactor>> client_reactors_;
   std::vector<std::unique_ptr<core::Reactor>> server_reactors_;
   std::vector<core::Reactor*> reactors_;

@@ -197,6 +197,26 @@ TEST_F(SimWorldTest, ACutIsAResetForBothEnds) {
   EXPECT_EQ(world_.faults().of(SimFault::kCut), 1U);
 }
 
+TEST_F(SimWorldTest, WhatIsGivenUpAfterAnErrorIsAResetForThePeer) {
+  Listen();
+  network().SetFaulty(near_host_, true);
+  int out_of_memory = 0;  // which is no end of the connection
+  for (size_t i = 1; i <= 40; ++i) {
+    ASSERT_TRUE(ConnectNear().ok());
+    ASSERT_TRUE(RunUntil([&] { return served_.size() == i; }, seconds(1)));
+    world_.chaos().failing.reset().set(static_cast<size_t>(SimFault::kSend));
+    world_.chaos().call_fails = 1'000'000;
+    socket_.Send(near_->buffers().Copy("never arrives"));
+    ASSERT_TRUE(RunUntil([&] { return recorder_.error.has_value(); }, seconds(1)));
+    world_.chaos().call_fails = 0;
+    socket_.Close();
+    EXPECT_TRUE(RunUntil([&] { return served_.back().error.has_value(); }, seconds(1))) << ToString(*recorder_.error);
+    if (recorder_.error == IoError::kNoMemory) ++out_of_memory;
+    recorder_.error.reset();
+  }
+  EXPECT_GT(out_of_memory, 0);
+}
+
 TEST_F(SimWorldTest, ACutAtAByteLetsThoseBeforeItThrough) {
   Listen();
   ASSERT_TRUE(ConnectNear().ok());

@@ -161,6 +161,29 @@ TEST_F(MuxPairTest, FindsAFrozenChannel) {
   EXPECT_FALSE(seen.dead.has_value());
 }
 
+TEST_F(MuxPairTest, MissesTheAnswerToAnOpenThoughSomethingElseCame) {
+  AddLink();
+  RunFor(1s);
+  StreamRecorder seen;
+  auto stream = OpenStream(seen);
+  ASSERT_TRUE(RunUntil([&] { return targets_.size() == 1; }));
+  Link& frozen = *links_[0];
+  frozen.far->Meter(0);
+  Opened second;
+  Open(second, "first bytes");
+  Settle();
+  targets_[0]->stream->Send(Bytes("a sign of life"));
+  ASSERT_TRUE(RunUntil([&] { return seen.received == "a sign of life"; }));
+  frozen.near->Meter(0);
+  // Long before the next PING would have been missed, and so before an opening is given up.
+  RunFor(kMuxDeadLimit + 3s);
+  EXPECT_TRUE(frozen.client_down.has_value());
+  AddLink();
+  ASSERT_TRUE(RunUntil([&] { return second.has_value(); }));
+  ASSERT_TRUE(second->ok()) << second->status();
+  EXPECT_FALSE(seen.dead.has_value());
+}
+
 TEST_F(MuxPairTest, AnotherProcessOfTheServerCannotGoOn) {
   AddLink();
   StreamRecorder seen;
