@@ -30,8 +30,8 @@ class ClientPool::Datagrams final : public DatagramAssociation {
  private:
   void Reconsider() {
     seen_changes_ = pool_.changes_;
-    if (way_ != nullptr && (native_ ? pool_.session_.Choose() != nullptr : !pool_.LegacyUp().empty())) return;
-    const bool native = pool_.session_.Choose() != nullptr;
+    if (way_ != nullptr && (native_ ? pool_.Choose().channel != nullptr : !pool_.LegacyUp().empty())) return;
+    const bool native = pool_.Choose().channel != nullptr;
     if (way_ != nullptr && native == native_) return;
     auto other = pool_.DatagramsNow(handler_);
     if (other == nullptr) return;
