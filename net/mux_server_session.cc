@@ -138,7 +138,7 @@ void MuxServerSession::Listen(MuxStream& stream) {
   static const std::vector<TargetRule> nothing;
   MuxListener::Owner& owner = *this;
   auto listener = std::make_unique<MuxListener>(reactor(), owner, stream);
-  absl::StatusOr<proto::Target> bound = Unavailable("the server stops");
+  absl::StatusOr<proto::Target> bound = ResourceExhausted("the server stops");
   if (listeners_.size() >= kMuxListenersPerSession) {
     bound = ResourceExhausted("the session has as many listeners as it may");
   } else if (!stopped_listening_) {

@@ -18,7 +18,6 @@ std::string WhyNotListening(const absl::Status& failure) {
     case core::IoError::kRefused:
       return "the address is in use at the server, perhaps still by this client before it was started again";
     case core::IoError::kNetworkUnreachable:
-    case core::IoError::kUnreachable:
       return "the address is none of the server's";
     default:
       return "the server could not listen there";
