@@ -127,7 +127,7 @@ class Liburcu {
     std::optional<uint64_t> Find(const ConnKey& key) {
       cds_lfht_iter at;
       cds_lfht_lookup(table_, KeyedHash()(key), &Matches, &key, &at);
-      const cds_lfht_node* node = cds_lfht_iter_get_node(&at);
+      cds_lfht_node* node = cds_lfht_iter_get_node(&at);
       return node == nullptr ? std::nullopt : std::optional(EntryOf(node).place.handle);
     }
     void Insert(const ConnKey& key, uint64_t handle) {
@@ -176,8 +176,8 @@ class Liburcu {
     ConnPlace place;
     ConnKey key;
   };
-  static Entry& EntryOf(const cds_lfht_node* node) {
-    return *reinterpret_cast<Entry*>(reinterpret_cast<uintptr_t>(node) - offsetof(Entry, node));
+  static Entry& EntryOf(cds_lfht_node* node) {
+    return *reinterpret_cast<Entry*>(reinterpret_cast<std::byte*>(node) - offsetof(Entry, node));
   }
   static int Matches(cds_lfht_node* node, const void* key) {
     return EntryOf(node).key == *static_cast<const ConnKey*>(key) ? 1 : 0;

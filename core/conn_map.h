@@ -145,6 +145,7 @@ class ConnMap {
     uintptr_t found_next = 0;  // its `next` as it was found: not removed
   };
 
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): an address and flags are one word, so that they change together
   static Link* Target(uintptr_t next) { return reinterpret_cast<Link*>(next & ~kFlags); }
   static uintptr_t Address(const Link& link) { return reinterpret_cast<uintptr_t>(&link); }
   [[nodiscard]] uint64_t OrderOf(const ConnKey& key) const;

@@ -42,9 +42,10 @@ enum class SimFault : uint8_t {
   TUNNEL_SIM_FAULTS(TUNNEL_SIM_DECLARE)
 #undef TUNNEL_SIM_DECLARE
 };
-#define TUNNEL_SIM_COUNT(name, text) +1
-inline constexpr size_t kSimFaults = 0 TUNNEL_SIM_FAULTS(TUNNEL_SIM_COUNT);
-#undef TUNNEL_SIM_COUNT
+#define TUNNEL_SIM_LIST(name, text) SimFault::name,
+inline constexpr std::array kAllSimFaults = {TUNNEL_SIM_FAULTS(TUNNEL_SIM_LIST)};
+#undef TUNNEL_SIM_LIST
+inline constexpr size_t kSimFaults = kAllSimFaults.size();
 
 using SimFaultSet = std::bitset<kSimFaults>;
 [[nodiscard]] const char* ToString(SimFault fault);

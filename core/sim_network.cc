@@ -109,7 +109,8 @@ bool SimNetwork::WouldReceive(int descriptor) const {
 
 uint64_t SimNetwork::SerialOf(int descriptor) const {
   const Socket& socket = At(descriptor);
-  return socket.connection != nullptr ? socket.connection->serial : socket.serial;
+  const Connection* connection = socket.connection.get();
+  return connection != nullptr ? connection->serial : socket.serial;
 }
 
 void SimNetwork::Close(int descriptor) {

@@ -73,8 +73,8 @@ class ConnMapHistoryTest : public ::testing::TestWithParam<uint64_t> {
 
 // All bits of the hash; and four places for all, where every call meets the traces of the others.
 INSTANTIATE_TEST_SUITE_P(Places, ConnMapHistoryTest, ::testing::Values(~uint64_t{0}, uint64_t{3} << 54),
-                         [](const ::testing::TestParamInfo<uint64_t>& info) {
-                           return std::string(info.index == 0 ? "All" : "Four");
+                         [](const ::testing::TestParamInfo<uint64_t>& places) {
+                           return std::string(places.index == 0 ? "All" : "Four");
                          });
 
 TEST_P(ConnMapHistoryTest, RecordedHistoriesAreLinearizable) {

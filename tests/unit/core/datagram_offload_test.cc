@@ -204,7 +204,9 @@ TEST_P(DatagramOffloadTest, OneMessageIsDeliveredAsItsDatagrams) {
     }
     EXPECT_EQ(together, text);
     EXPECT_EQ(inbox.arrived[51].data.text(), "alone") << "what a message before said is not said of this one";
-    if (uses("udp-gro")) EXPECT_EQ(inbox.buffers[0], inbox.buffers[50]) << "slices of one buffer, not copies";
+    if (uses("udp-gro")) {
+      EXPECT_EQ(inbox.buffers[0], inbox.buffers[50]) << "slices of one buffer, not copies";
+    }
   }
   EXPECT_EQ(reactor().counters().datagrams_received.Get(), 104);
   EXPECT_EQ(reactor().counters().datagram_errors.Get(), 0);
