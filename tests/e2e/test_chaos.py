@@ -1,6 +1,7 @@
 """mux/2 under the death of its channels: downloads and uploads do not notice."""
 
 import contextlib
+import ctypes
 import os
 import random
 import signal
@@ -17,8 +18,30 @@ from test_transfer import sha256
 from waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.protocol("native")
+CLONE_NEWNET = 0x40000000
 MEGABYTES = 500
 ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    """One of this module's own, with nothing but loopback, so that it may have a firewall."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            pytest.skip("a network namespace needs root")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=30)
+        nft("add table inet chaos", "add chain inet chaos out { type filter hook output priority 0; }")
+        yield
+        assert libc.setns(outside, CLONE_NEWNET) == 0
+    finally:
+        os.close(outside)
+
+
+def nft(*commands):
+    subprocess.run(["nft", "-f", "-"], input="".join(f"{command}\n" for command in commands), text=True, check=True,
+                   timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +51,7 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def large_origin(data):
+def large_origin(network, data):
     origin = Http(data)
     yield origin
     origin.stop()
@@ -62,8 +85,15 @@ listen relay
         self.start()
 
     def reset(self):
-        for end in ("dst", "src"):
-            subprocess.run(["ss", "-K", "-tn", end, self.address], check=True, timeout=30, stdout=subprocess.DEVNULL)
+        """What the client sends is answered with RST, until it has no connection here any more."""
+        nft(f"add rule inet chaos out ip daddr {self.address} tcp dport {self.port} reject with tcp reset")
+        with contextlib.suppress(AssertionError):  # it may have nothing to send
+            wait_until(lambda: not self.connected(), timeout=1, what="the connection to be reset")
+        nft("flush chain inet chaos out")
+
+    def connected(self):
+        return subprocess.run(["ss", "-Htn", "state", "established", "dst", f"{self.address}:{self.port}"], check=True,
+                              timeout=30, stdout=subprocess.PIPE).stdout
 
     def freeze(self, seconds):
         os.kill(self.process.child.pid, signal.SIGSTOP)
