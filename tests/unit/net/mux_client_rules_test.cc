@@ -2,9 +2,7 @@
 // notices.
 #include <gmock/gmock.h>
 
-#include "message_peer.h"
-#include "mux_fixture.h"
-#include "mux_words.h"
+#include "mux_rules_fixture.h"
 
 namespace tunnel::net {
 namespace {
@@ -17,15 +15,8 @@ using testing::IsEmpty;
 
 // A client's session whose server is the test, on channels of its own, beside another session that has nothing to do
 // with it.
-class MuxClientRules : public MuxPairTest {
+class MuxClientRules : public MuxRulesTest {
  protected:
-  struct Channel {
-    std::unique_ptr<WebSocket> socket;
-    std::unique_ptr<MuxChannel> mux;
-    std::unique_ptr<MessagePeer> peer;
-    std::optional<absl::Status> down;
-    ~Channel() { mux.reset(); }
-  };
   // A stream that the client has opened.
   struct Stream {
     Opened result;
@@ -33,7 +24,7 @@ class MuxClientRules : public MuxPairTest {
     StreamRecorder seen;
   };
 
-  MuxClientRules() {
+  MuxClientRules() : MuxRulesTest(proto::Role::kServer) {
     AddLink();
     beside_ = OpenStream(bystander_);
     EXPECT_TRUE(RunUntil([&] { return targets_.size() == 1; }));
@@ -54,39 +45,8 @@ class MuxClientRules : public MuxPairTest {
     EXPECT_EQ(tested_budget_.held(), 0U);
   }
 
-  Channel& AddChannel() {
-    auto channel = std::make_unique<Channel>();
-    Channel& made = *channel;
-    auto [near, far] = MemoryStream::Pair(reactor());
-    made.socket = std::make_unique<WebSocket>(reactor(), std::move(near),
-                                              WebSocket::Options{.role = proto::Role::kClient, .keep_alive = false});
-    made.mux = std::make_unique<MuxChannel>(reactor(), *made.socket, *tested_,
-                                            MuxChannel::Options{.epoch = 7, .peer_window = kMuxFirstWindowBytes},
-                                            [&made](const absl::Status& why) { made.down = why; });
-    made.peer = std::make_unique<MessagePeer>(reactor(), std::move(far), proto::Role::kServer);
-    made.mux->Start();
-    made.socket->Start(made.mux.get(), {});
-    channels_.push_back(std::move(channel));
-    Settle();
-    return made;
-  }
-  void Say(const MuxFrame& frame, std::string_view payload = {}, size_t channel = 0) {
-    SayBytes(Encoded(proto::Role::kServer, frame, payload), channel);
-  }
-  void SayBytes(const std::string& bytes, size_t channel = 0) {
-    channels_[channel]->peer->SayBinary(bytes);
-    Settle();
-  }
-  // What the client has said, but for PINGs.
-  std::vector<std::string> Heard(size_t channel = 0) {
-    Settle();
-    std::vector<std::string> heard;
-    for (const std::string& message : channels_[channel]->peer->Take()) {
-      const std::string words = Words(proto::Role::kServer, std::string_view(message).substr(2));
-      if (words != "PING 0") heard.push_back(words);
-    }
-    return heard;
-  }
+  MuxSession& tested() override { return *tested_; }
+
   // Opens a stream; its OPEN is said, and nothing has been answered.
   Stream& Begin(uint32_t id, std::string_view first = {}) {
     streams_.push_back(std::make_unique<Stream>());
@@ -127,9 +87,7 @@ class MuxClientRules : public MuxPairTest {
   }
 
   const proto::Target kSomewhere{.host = "127.0.0.1", .port = 9};
-  MuxBudget tested_budget_;
   std::unique_ptr<MuxClientSession> tested_;
-  std::vector<std::unique_ptr<Channel>> channels_;
   std::vector<std::unique_ptr<Stream>> streams_;
   StreamRecorder bystander_;
   std::unique_ptr<ByteStream> beside_;

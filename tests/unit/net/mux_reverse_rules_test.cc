@@ -3,9 +3,7 @@
 
 #include <deque>
 
-#include "message_peer.h"
-#include "mux_fixture.h"
-#include "mux_words.h"
+#include "mux_rules_fixture.h"
 #include "net/mux_connect.h"
 #include "net/reverse_forwards.h"
 
@@ -20,17 +18,9 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::IsSupersetOf;
 
-class MuxReverseRules : public MuxPairTest {
+class MuxReverseRules : public MuxRulesTest {
  protected:
-  struct Channel {
-    std::unique_ptr<WebSocket> socket;
-    std::unique_ptr<MuxChannel> mux;
-    std::unique_ptr<MessagePeer> peer;
-    std::optional<absl::Status> down;
-    ~Channel() { mux.reset(); }
-  };
-
-  MuxReverseRules() {
+  MuxReverseRules() : MuxRulesTest(proto::Role::kServer) {
     tested_ = std::make_unique<MuxClientSession>(reactor(), tested_budget_);
     forwards_ = std::make_unique<ReverseForwards>(reactor(), *tested_, resolver_, relays_, scope_);
     AddChannel();
@@ -45,35 +35,8 @@ class MuxReverseRules : public MuxPairTest {
     Settle();
   }
 
-  Channel& AddChannel(uint64_t epoch = 7) {
-    auto channel = std::make_unique<Channel>();
-    Channel& made = *channel;
-    auto [near, far] = MemoryStream::Pair(reactor());
-    made.socket = std::make_unique<WebSocket>(reactor(), std::move(near),
-                                              WebSocket::Options{.role = proto::Role::kClient, .keep_alive = false});
-    made.mux = std::make_unique<MuxChannel>(reactor(), *made.socket, *tested_,
-                                            MuxChannel::Options{.epoch = epoch, .peer_window = kMuxFirstWindowBytes},
-                                            [&made](const absl::Status& why) { made.down = why; });
-    made.mux->Start();
-    made.socket->Start(made.mux.get(), {});
-    made.peer = std::make_unique<MessagePeer>(reactor(), std::move(far), proto::Role::kServer);
-    channels_.push_back(std::move(channel));
-    Settle();
-    return made;
-  }
-  void Say(const MuxFrame& frame, std::string_view payload = {}, size_t channel = 0) {
-    channels_[channel]->peer->SayBinary(Encoded(proto::Role::kServer, frame, payload));
-    Settle();
-  }
-  std::vector<std::string> Heard(size_t channel = 0) {
-    Settle();
-    std::vector<std::string> heard;
-    for (const std::string& message : channels_[channel]->peer->Take()) {
-      const std::string words = Words(proto::Role::kServer, std::string_view(message).substr(2));
-      if (words != "PING 0") heard.push_back(words);
-    }
-    return heard;
-  }
+  MuxSession& tested() override { return *tested_; }
+
   // Waits until the client has said so on the channel; what else it said is lost.
   [[nodiscard]] bool Hears(const std::string& words, size_t channel = 0) {
     std::vector<std::string> all;
@@ -99,11 +62,9 @@ class MuxReverseRules : public MuxPairTest {
   }
 
   const proto::Target at_{.host = "127.0.0.1", .port = 8022};
-  MuxBudget tested_budget_;
   std::unique_ptr<MuxClientSession> tested_;
   std::deque<ListenSpec> specs_;
   std::unique_ptr<ReverseForwards> forwards_;
-  std::vector<std::unique_ptr<Channel>> channels_;
 };
 
 TEST_F(MuxReverseRules, TakesNoStreamThatNothingAskedFor) {

@@ -4,9 +4,7 @@
 
 #include <array>
 
-#include "message_peer.h"
-#include "mux_fixture.h"
-#include "mux_words.h"
+#include "mux_rules_fixture.h"
 
 namespace tunnel::net {
 namespace {
@@ -23,17 +21,9 @@ const proto::Target kNowhere{.host = "0.0.0.0", .port = 0};
 
 // A server's session whose client is the test, on channels of its own, beside another session that has nothing to do
 // with it.
-class MuxServerRules : public MuxPairTest {
+class MuxServerRules : public MuxRulesTest {
  protected:
-  struct Channel {
-    std::unique_ptr<WebSocket> socket;
-    std::unique_ptr<MuxChannel> mux;
-    std::unique_ptr<MessagePeer> peer;
-    std::optional<absl::Status> down;
-    ~Channel() { mux.reset(); }
-  };
-
-  MuxServerRules() {
+  MuxServerRules() : MuxRulesTest(proto::Role::kClient) {
     bystander_ = std::make_unique<StreamRecorder>();
     AddLink();
     stream_ = OpenStream(*bystander_);
@@ -60,39 +50,8 @@ class MuxServerRules : public MuxPairTest {
     EXPECT_EQ(tested_budget_.windows(), 0U);
   }
 
-  Channel& AddChannel() {
-    auto channel = std::make_unique<Channel>();
-    Channel& made = *channel;
-    auto [near, far] = MemoryStream::Pair(reactor());
-    made.socket = std::make_unique<WebSocket>(reactor(), std::move(near),
-                                              WebSocket::Options{.role = proto::Role::kServer, .keep_alive = false});
-    made.mux = std::make_unique<MuxChannel>(reactor(), *made.socket, *tested_,
-                                            MuxChannel::Options{.epoch = 7, .peer_window = kMuxFirstWindowBytes},
-                                            [&made](const absl::Status& why) { made.down = why; });
-    made.mux->Start();
-    made.socket->Start(made.mux.get(), {});
-    made.peer = std::make_unique<MessagePeer>(reactor(), std::move(far), proto::Role::kClient);
-    channels_.push_back(std::move(channel));
-    Settle();
-    (void)Heard(channels_.size() - 1);  // the first PING
-    return made;
-  }
-  void Say(const MuxFrame& frame, std::string_view payload = {}, size_t channel = 0) {
-    SayBytes(Encoded(proto::Role::kClient, frame, payload), channel);
-  }
-  void SayBytes(const std::string& bytes, size_t channel = 0) {
-    channels_[channel]->peer->SayBinary(bytes);
-    Settle();
-  }
-  std::vector<std::string> Heard(size_t channel = 0) {
-    Settle();
-    std::vector<std::string> heard;
-    for (const std::string& message : channels_[channel]->peer->Take()) {
-      const std::string words = Words(proto::Role::kClient, std::string_view(message).substr(2));
-      if (words != "PING 0") heard.push_back(words);
-    }
-    return heard;
-  }
+  MuxSession& tested() override { return *tested_; }
+
   // Opens stream `id` to the target that listens; returns it.
   Target& OpenTarget(uint32_t id, std::string_view first = {}, size_t channel = 0) {
     const proto::Target to{.host = "127.0.0.1", .port = port()};
@@ -114,9 +73,7 @@ class MuxServerRules : public MuxPairTest {
     EXPECT_FALSE(channels_[channel]->mux->up());
   }
 
-  MuxBudget tested_budget_;
   std::unique_ptr<MuxServerSession> tested_;
-  std::vector<std::unique_ptr<Channel>> channels_;
   std::unique_ptr<StreamRecorder> bystander_;
   std::unique_ptr<ByteStream> stream_;
   bool opened_ = false;
