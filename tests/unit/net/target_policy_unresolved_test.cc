@@ -19,13 +19,14 @@ TargetRule Named(Kind kind, std::string name, uint16_t port = 0) {
 TargetRule AnyTarget(uint16_t port = 0) { return Named(Kind::kAny, "", port); }
 TargetRule Network(const char* text) { return {.kind = Kind::kNetwork, .network = *proto::ParseCidr(text)}; }
 
-struct Case {
+struct UnresolvedCase {
   std::string host;
   bool allowed;
 };
 
-void Check(const TargetPolicy& policy, const std::vector<Case>& cases, uint16_t port = 443) {
-  for (const Case& c : cases) EXPECT_EQ(policy.AllowsUnresolved(c.host, port), c.allowed) << c.host << ":" << port;
+void Check(const TargetPolicy& policy, const std::vector<UnresolvedCase>& cases, uint16_t port = 443) {
+  for (const UnresolvedCase& c : cases)
+    EXPECT_EQ(policy.AllowsUnresolved(c.host, port), c.allowed) << c.host << ":" << port;
 }
 
 TEST(TargetPolicy, UnresolvedNamesByDefault) {
