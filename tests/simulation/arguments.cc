@@ -167,6 +167,7 @@ SeedOptions OptionsOf(const Arguments& arguments, uint64_t seed) {
     options.faults.reset();
     if (options.plant == Plant::kDropRetained) {
       options.faults.set(static_cast<size_t>(core::SimFault::kCut));
+      options.faults.set(static_cast<size_t>(core::SimFault::kCutAtByte));
       options.fault_rate = 8;  // few cuts find something to be sent again
     }
   }

@@ -249,6 +249,8 @@ StreamOutcome Run::OutcomeOf(uint32_t number) const {
   if (ends.application != nullptr) {
     outcome.application = ends.application->record();
     outcome.application_hit = hit(outcome.application);
+  } else {
+    outcome.application_hit = !ends.dial_failure.empty();  // on its way to the program
   }
   if (ends.target != nullptr) {
     outcome.target = ends.target->record();
@@ -264,16 +266,19 @@ void Run::CheckStreams() {
   uint64_t fatal = 0;
   for (const core::SimFault fault :
        {core::SimFault::kFreezeHost, core::SimFault::kClockJump, core::SimFault::kNoDescriptors,
-        core::SimFault::kOpenStream, core::SimFault::kConnect, core::SimFault::kPlanted}) {
+        core::SimFault::kOpenStream, core::SimFault::kConnect}) {
     fatal += world_.faults().of(fault);
   }
-  const RunTraits traits{
-      .carrier = carrier,
-      .faults = world_.faults().total() > 0,
-      .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses,
-      .sessions_hold = fatal == 0,
-      // The channel and what is dialled in its place: two make kMuxDeadLimit and kDialLimit.
-      .openings_hold = world_.faults().of(core::SimFault::kFreezeConnection) < 2 && !saboteur_->froze_towards_server()};
+  const core::SimFaultCounts& faults = world_.faults();
+  const uint64_t cuts = faults.of(core::SimFault::kCut) + faults.of(core::SimFault::kCutAtByte);
+  const RunTraits traits{.carrier = carrier,
+                         .faults = world_.faults().total() > 0,
+                         .channels_may_stop = !carrier.isolates_streams && pauses > kMostPauses,
+                         .sessions_hold = fatal == 0,
+                         // The channel and what is dialled in its place: two make kMuxDeadLimit and kDialLimit.
+                         // And each that is lost soon doubles the back-off, which is no shorter for an opening's sake.
+                         .openings_hold = faults.of(core::SimFault::kFreezeConnection) < 2 && cuts < 5 &&
+                                          !saboteur_->froze_towards_server()};
   for (uint32_t number = 0; number < plans_.size(); ++number) {
     const Ends& ends = ends_[number];
     if (!ends.dialled) continue;
