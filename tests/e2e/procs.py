@@ -1,5 +1,6 @@
 """A program under test: started with its log captured, waited for by log line, stopped by pid."""
 
+import collections
 import os
 import random
 import re
@@ -13,21 +14,22 @@ REPORTS = re.compile(r"ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: Thr
                      r"SUMMARY: \w+Sanitizer")
 
 
-handed_out = set()
+PORTS_PER_WORKER = 1000
+handed_out = collections.deque(maxlen=PORTS_PER_WORKER // 2)
 
 
 def free_port():
-    """A port nobody listens on, another one every time. Below the range the kernel picks from, so that no outgoing
+    """A port nobody listens on, none of the last 500 that were given. Below the range the kernel picks from, so that no outgoing
     connection takes it, and from a slice of its own per test worker, so that two workers do not race for one."""
     worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "gw0")) or 0) % 12
     while True:
-        port = random.randrange(20000 + worker * 1000, 21000 + worker * 1000)
+        port = 20000 + worker * PORTS_PER_WORKER + random.randrange(PORTS_PER_WORKER)
         if port in handed_out:
             continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
-                handed_out.add(port)
+                handed_out.append(port)
                 return port
             except OSError:
                 continue
