@@ -243,14 +243,23 @@ def run_client(world, command):
     for match in process.wait_log(r"listening on (proxy|tcp|rtcp|udp)://(unix:[^:\s]+|[\d.]+:\d+)"):
         kind, address = match.groups()
         if kind == "udp":
-            with udp.udp_socket() as sock:
-                sock.sendto(b"through", ("127.0.0.1", int(address.rsplit(":", 1)[1])))
-                assert sock.recv(100).endswith(b"through")
+            ask_again(int(address.rsplit(":", 1)[1]))
             continue
         with through_proxy(address, world.origin.port) if kind == "proxy" else connect(address) as sock:
             sock.sendall(b"through")
             assert apps.receive_exactly(sock, 7) == b"through"
     assert process.stop() == 0
+
+
+def ask_again(port):
+    """Until it is answered: the listener's core may have no channel yet."""
+    with udp.udp_socket(timeout=0.5) as sock:
+        for _ in range(30):
+            sock.sendto(b"through", ("127.0.0.1", port))
+            with contextlib.suppress(socket.timeout):
+                assert sock.recv(100).endswith(b"through")
+                return
+    raise AssertionError(f"no answer on port {port}")
 
 
 def run_once(world, command):
