@@ -115,7 +115,8 @@ void MuxSession::Forget(MuxStream& stream) {
     if (lingering_.empty() && settled_ != nullptr) settled_();
   }
   if (stream.held()) {
-    (void)owned.release();  // its handle deletes it
+    // NOLINTNEXTLINE(bugprone-unused-return-value): its handle deletes it
+    (void)owned.release();
   } else {
     reactor_.Defer([owned = std::move(owned)] {});  // a call on it is still running
   }
