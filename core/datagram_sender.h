@@ -32,9 +32,6 @@ class DatagramSender {
   void Forget(int descriptor) { largest_segment_.erase(descriptor); }
 
  private:
-  // What became of one message.
-  enum class Outcome { kSent, kFull, kFailed };
-
   // Arranges `datagrams` (at most kDatagramsPerSend) into messages_, which hold at_[i] to at_[i + 1]; returns how many.
   size_t Arrange(std::span<const OutgoingDatagram> datagrams, size_t largest_segment);
   // Sends `datagrams`, at most kDatagramsPerSend. False when the socket is full.

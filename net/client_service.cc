@@ -117,14 +117,15 @@ absl::Status ClientService::Start() {
 
   for (size_t i = 0; i < config.listen.size(); ++i) {
     const ListenSpec& spec = config.listen[i];
+    // These are of one core each, and go round the cores: or each core's session would want the address, and a sender
+    // of datagrams would not always meet the same core.
+    const bool ours = i % group_.size() == reactor().index();
     if (spec.kind == ListenKind::kReverse) {
-      // On the session of one core, or each core's would want the address; they go round the cores.
-      if (i % group_.size() == reactor().index()) reverse_->Add(spec);
+      if (ours) reverse_->Add(spec);
       continue;
     }
     if (spec.kind == ListenKind::kUdpForward) {
-      // One socket each, so that a sender always meets the same core; they go round the cores.
-      if (i % group_.size() == reactor().index()) TUNNEL_RETURN_IF_ERROR(StartUdpForward(spec));
+      if (ours) TUNNEL_RETURN_IF_ERROR(StartUdpForward(spec));
       continue;
     }
     TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,

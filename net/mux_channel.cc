@@ -70,6 +70,10 @@ void MuxChannel::Send(const MuxFrame& frame, std::span<const uint8_t> payload) {
   }
 }
 
+void MuxChannel::SendReset(uint32_t stream, proto::MuxResetCode code) {
+  Send({.type = MuxType::kReset, .stream = stream, .code = static_cast<uint32_t>(code)});
+}
+
 void MuxChannel::SendData(uint32_t stream, bool fin, std::span<const uint8_t> payload) {
   std::array<uint8_t, proto::kMuxDataHeadBytes> head{};
   proto::EncodeMuxDataHead(head, stream, fin);

@@ -46,6 +46,8 @@ class MuxChannel final : public Carrier, core::Attention {
 
   // Sends a frame now: fields, and what is its bulk payload.
   void Send(const proto::MuxFrame& frame, std::span<const uint8_t> payload = {});
+  // Says that there is no such stream here, or cannot be.
+  void SendReset(uint32_t stream, proto::MuxResetCode code);
   void SendData(uint32_t stream, bool fin, std::span<const uint8_t> payload);
   // Sends a DATAGRAM now or soon, or drops it or an older one.
   void SendDatagram(const proto::MuxFrame& frame, std::span<const uint8_t> payload);

@@ -93,9 +93,7 @@ MuxStream* MuxServerSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) 
     return nullptr;
   }
   if (seen_.Contains(frame.stream)) {
-    channel.Send({.type = MuxType::kReset,
-                  .stream = frame.stream,
-                  .code = static_cast<uint32_t>(proto::MuxResetCode::kUnknown)});
+    channel.SendReset(frame.stream, proto::MuxResetCode::kUnknown);
     return nullptr;
   }
   const absl::Status admitted = Admit();
@@ -178,12 +176,15 @@ void MuxServerSession::OnConnection(const proto::Target& address, core::StreamSo
   parts_.relays.Start(std::move(handle), std::make_unique<TcpStream>(std::move(socket)));
 }
 
-void MuxServerSession::OnListenerGone(uint32_t stream) {
-  const auto found = listeners_.find(stream);
-  if (found == listeners_.end()) return;
+template <typename Held>
+void MuxServerSession::LetGo(std::map<uint32_t, std::unique_ptr<Held>>& of, uint32_t stream) {
+  const auto found = of.find(stream);
+  if (found == of.end()) return;
   reactor().Defer([ended = std::move(found->second)] {});
-  listeners_.erase(found);
+  of.erase(found);
 }
+
+void MuxServerSession::OnListenerGone(uint32_t stream) { LetGo(listeners_, stream); }
 
 void MuxServerSession::OnAttached(MuxChannel& channel) {
   ForEachUnbound([&channel](MuxStream& stream) {
@@ -201,20 +202,12 @@ void MuxServerSession::OnDetached() {
   for (const auto& [id, listener] : listeners_) listener->CheckRoom();
 }
 
-void MuxServerSession::EndAssociation(uint32_t stream) {
-  const auto found = associations_.find(stream);
-  if (found == associations_.end()) return;
-  // A call on it is still running.
-  reactor().Defer([ended = std::move(found->second)] {});
-  associations_.erase(found);
-}
+void MuxServerSession::EndAssociation(uint32_t stream) { LetGo(associations_, stream); }
 
 void MuxServerSession::OnResume(MuxChannel& channel, const MuxFrame& frame) {
   MuxStream* stream = Find(frame.stream);
   if (stream == nullptr) {
-    channel.Send({.type = MuxType::kReset,
-                  .stream = frame.stream,
-                  .code = static_cast<uint32_t>(proto::MuxResetCode::kUnknown)});
+    channel.SendReset(frame.stream, proto::MuxResetCode::kUnknown);
     return;
   }
   if (frame.generation <= stream->generation()) return;  // late, as above

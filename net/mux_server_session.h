@@ -58,6 +58,9 @@ class MuxServerSession final : public MuxSession, MuxListener::Owner {
   [[nodiscard]] absl::Status Admit();
   void Accept(MuxStream& stream);
   void EndAssociation(uint32_t stream);
+  // Destroys what is held for a stream, outside of the call on it that is running.
+  template <typename Held>
+  void LetGo(std::map<uint32_t, std::unique_ptr<Held>>& of, uint32_t stream);
   void Listen(MuxStream& stream);
 
   const MuxServerParts parts_;

@@ -65,9 +65,7 @@ std::unique_ptr<ByteStream> MuxStream::TakeHandle() {
 // --- opening ---
 
 void MuxStream::Open(MuxChannel& channel, core::Slice first) {
-  channel_ = &channel;
-  epoch_ = channel.epoch();
-  channel.Bind(*this);
+  BindTo(channel);
   const size_t most = proto::kMuxMaxPayloadBytes - proto::kMuxOpenFixedBytes - proto::kMuxMaxAddressBytes;
   const size_t with_open = std::min({first.size(), most, static_cast<size_t>(peer_limit_)});
   SendSelf({.type = MuxType::kOpen, .kind = kind_, .limit = window_.limit(), .address = &address_},
@@ -86,15 +84,11 @@ void MuxStream::Open(MuxChannel& channel, core::Slice first) {
 
 void MuxStream::OpenAgain(MuxChannel& channel) {
   TUNNEL_CHECK(unanswered() && channel_ == nullptr);
-  const size_t before = send_.kept();
-  if (!send_.Rewind(0, false)) {
+  if (!Rewind(0, false)) {
     Violate("CREDIT for a stream whose OPEN was not answered");
     return;
   }
-  AccountFor(before);
-  channel_ = &channel;
-  epoch_ = channel.epoch();
-  channel.Bind(*this);
+  BindTo(channel);
   reactor_.counters().streams_moved.Add();
   SendSelf({.type = MuxType::kOpen, .kind = kind_, .limit = window_.limit(), .address = &address_});
   Schedule();
@@ -143,16 +137,15 @@ void MuxStream::OnOpened(const MuxFrame& frame) {
 
 // --- moving ---
 
-bool MuxStream::MoveTo(MuxChannel& channel) {
+void MuxStream::MoveTo(MuxChannel& channel) {
   if (generation_ == UINT32_MAX) {
     Reset(MuxResetCode::kAborted, "moved too often");
-    return false;
+    return;
   }
   TUNNEL_CHECK(channel_ == nullptr);
   ++generation_;
-  channel_ = &channel;
+  BindTo(channel);
   fenced_ = true;
-  channel.Bind(*this);
   reactor_.counters().streams_moved.Add();
   if (ours_ && !opened_) {
     SendSelf({.type = MuxType::kOpen,
@@ -160,7 +153,7 @@ bool MuxStream::MoveTo(MuxChannel& channel) {
               .generation = generation_,
               .limit = window_.limit(),
               .address = &address_});
-    return true;
+    return;
   }
   window_.Tell();
   SendSelf({.type = MuxType::kResume,
@@ -169,9 +162,8 @@ bool MuxStream::MoveTo(MuxChannel& channel) {
             .offset = window_.received(),
             .limit = window_.limit()});
   if (!ours_) SendAnswer();
-  if (over()) return false;  // it was refused, and the peer knows now
+  if (over()) return;  // it was refused, and the peer knows now
   RepeatCredit();
-  return true;
 }
 
 void MuxStream::RepeatCredit() {
@@ -184,9 +176,13 @@ void MuxStream::RepeatCredit() {
 
 void MuxStream::Bind(MuxChannel& channel, uint32_t generation) {
   if (channel_ != nullptr) channel_->Unbind(*this);
+  BindTo(channel);
+  generation_ = generation;
+}
+
+void MuxStream::BindTo(MuxChannel& channel) {
   channel_ = &channel;
   epoch_ = channel.epoch();
-  generation_ = generation;
   channel.Bind(*this);
 }
 

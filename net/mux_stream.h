@@ -85,8 +85,8 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   [[nodiscard]] bool unanswered() const { return ours_ && !opened_ && generation_ == 0; }
   // Such a stream without a channel: says everything again on `channel`.
   void OpenAgain(MuxChannel& channel);
-  // Client: goes on on `channel`. False, and the stream is over, when it cannot be moved any more.
-  bool MoveTo(MuxChannel& channel);
+  // Client: goes on on `channel`, or is over when it cannot be moved any more.
+  void MoveTo(MuxChannel& channel);
   // Server: binds it to where an OPEN came, or a RESUME or repeated OPEN whose generation is above its own.
   void Bind(MuxChannel& channel, uint32_t generation);
   void OnResume(const proto::MuxFrame& frame);
@@ -126,6 +126,7 @@ class MuxStream final : public core::ListLink<MuxBoundList>,
   void LetGo();  // the handle is being destroyed
 
   void Abort();
+  void BindTo(MuxChannel& channel);
   // What the peer has not received is to be sent again. False, and nothing has changed, when it cannot say so.
   [[nodiscard]] bool Rewind(uint64_t received, bool fin);
   void SendAnswer();
