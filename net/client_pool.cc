@@ -30,12 +30,11 @@ class ClientPool::Datagrams final : public DatagramAssociation {
  private:
   void Reconsider() {
     seen_changes_ = pool_.changes_;
-    if (way_ != nullptr && (native_ ? pool_.Choose().channel != nullptr : !pool_.LegacyUp().empty())) return;
     const bool native = pool_.Choose().channel != nullptr;
-    if (way_ != nullptr && native == native_) return;
-    auto other = pool_.DatagramsNow(handler_);
-    if (other == nullptr) return;
-    way_ = std::move(other);
+    const bool legacy = !pool_.LegacyUp().empty();
+    if (!native && !legacy) return;
+    if (way_ != nullptr && (native_ ? native : legacy)) return;
+    way_ = pool_.MakeDatagrams(native, handler_);
     native_ = native;
   }
 
@@ -67,9 +66,8 @@ void ClientPool::NewSession(uint32_t first_stream_id) {
   sessions_.push_back(std::make_unique<MuxClientSession>(reactor_, budget_, first_stream_id));
   MuxClientSession& session = *sessions_.back();
   context_.session = &session;
-  session.SetStranded([this](bool stranded) {
-    stranded_sessions_ += stranded ? 1 : size_t(-1);
-    if (stranded_sessions_ > 0) {
+  session.SetStranded([this] {
+    if (std::any_of(sessions_.begin(), sessions_.end(), [](const auto& each) { return each->stranded(); })) {
       context_.stranded.Set();
     } else {
       context_.stranded.Reset();
@@ -182,11 +180,8 @@ absl::StatusOr<std::unique_ptr<DatagramAssociation>> ClientPool::Open(DatagramAs
   return std::make_unique<Datagrams>(*this, handler);
 }
 
-std::unique_ptr<DatagramAssociation> ClientPool::DatagramsNow(DatagramAssociation::Handler& handler) {
-  if (Choose().channel != nullptr) {
-    return std::make_unique<MuxDatagrams>(reactor_, [this] { return Choose(); }, handler);
-  }
-  if (LegacyUp().empty()) return nullptr;
+std::unique_ptr<DatagramAssociation> ClientPool::MakeDatagrams(bool native, DatagramAssociation::Handler& handler) {
+  if (native) return std::make_unique<MuxDatagrams>(reactor_, [this] { return Choose(); }, handler);
   return std::make_unique<LegacyDatagrams>(reactor_, [this] { return ChooseForDatagrams(); }, handler);
 }
 

@@ -52,15 +52,14 @@ class ClientPool final : public StreamOpener, public DatagramOpener {
   // Where a stream is to be opened over mux/2.
   [[nodiscard]] MuxRoute Choose();
   [[nodiscard]] std::vector<LegacyClient*> LegacyUp() const;
-  // By what is up now; nullptr when nothing is.
-  [[nodiscard]] std::unique_ptr<DatagramAssociation> DatagramsNow(DatagramAssociation::Handler& handler);
+  // Over mux/2 or the legacy protocol.
+  [[nodiscard]] std::unique_ptr<DatagramAssociation> MakeDatagrams(bool native, DatagramAssociation::Handler& handler);
   [[nodiscard]] LegacyClient* ChooseForDatagrams();
 
   core::Reactor& reactor_;
   MuxBudget budget_;
   // The last is the current one. Those before it have used up their ids: one in two thousand million streams.
   std::vector<std::unique_ptr<MuxClientSession>> sessions_;
-  size_t stranded_sessions_ = 0;
   std::function<void()> settled_;
   std::function<void(MuxClientSession&)> session_began_;
   ChannelContext context_;

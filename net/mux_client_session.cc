@@ -85,24 +85,25 @@ core::Task<absl::StatusOr<std::unique_ptr<ByteStream>>> MuxClientSession::Open(M
   co_return std::move(handle);
 }
 
+absl::StatusOr<MuxStream*> MuxClientSession::OpenEmpty(MuxChannel& channel, MuxKind kind, proto::Target address) {
+  auto stream = NewStream(channel, kind, std::move(address));
+  if (stream.ok()) (*stream)->Open(channel, {});
+  return stream;
+}
+
 absl::StatusOr<std::unique_ptr<ByteStream>> MuxClientSession::OpenAhead(MuxChannel& channel, proto::Target target) {
-  auto stream = NewStream(channel, MuxKind::kTcp, std::move(target));
+  auto stream = OpenEmpty(channel, MuxKind::kTcp, std::move(target));
   if (!stream.ok()) return stream.status();
-  (*stream)->Open(channel, {});
   return (*stream)->TakeHandle();
 }
 
 absl::StatusOr<MuxStream*> MuxClientSession::OpenDatagrams(MuxChannel& channel) {
   // Where the application sends from says nothing here: its relay is this process.
-  auto stream = NewStream(channel, MuxKind::kUdp, {.host = "0.0.0.0", .port = 0});
-  if (stream.ok()) (*stream)->Open(channel, {});
-  return stream;
+  return OpenEmpty(channel, MuxKind::kUdp, Nowhere());
 }
 
 absl::StatusOr<MuxStream*> MuxClientSession::OpenListener(MuxChannel& channel, proto::Target address) {
-  auto stream = NewStream(channel, MuxKind::kListen, std::move(address));
-  if (stream.ok()) (*stream)->Open(channel, {});
-  return stream;
+  return OpenEmpty(channel, MuxKind::kListen, std::move(address));
 }
 
 void MuxClientSession::MoveAway(MuxChannel& channel) {
@@ -129,7 +130,7 @@ void MuxClientSession::OnDetached() {
 void MuxClientSession::OnUnboundChanged() {
   if (stranded_ == HasUnbound()) return;
   stranded_ = HasUnbound();
-  if (tell_stranded_ != nullptr) tell_stranded_(stranded_);
+  if (stranded_changed_ != nullptr) stranded_changed_();
 }
 
 MuxSeenIds& MuxClientSession::SeenOf(uint64_t epoch) {
@@ -142,13 +143,12 @@ MuxSeenIds& MuxClientSession::SeenOf(uint64_t epoch) {
 }
 
 MuxStream* MuxClientSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) {
-  const auto refuse = [&](proto::MuxResetCode code) {
-    channel.Send({.type = MuxType::kReset, .stream = frame.stream, .code = static_cast<uint32_t>(code)});
-    return nullptr;
-  };
   if (MuxStream* known = Find(frame.stream); known != nullptr) {
     // Servers choose their ids so that this does not happen.
-    if (known->epoch() != channel.epoch()) return refuse(proto::MuxResetCode::kOverload);
+    if (known->epoch() != channel.epoch()) {
+      channel.SendReset(frame.stream, proto::MuxResetCode::kOverload);
+      return nullptr;
+    }
     // Said again, since our answer was lost: where the stream is now, RESUME says.
     MuxChannel* to = Choose(channel.epoch());
     if (known->channel() != nullptr) known->Unbind();
@@ -156,7 +156,10 @@ MuxStream* MuxClientSession::OnOpen(MuxChannel& channel, const MuxFrame& frame) 
     return nullptr;
   }
   MuxSeenIds& seen = SeenOf(channel.epoch());
-  if (seen.Contains(frame.stream)) return refuse(proto::MuxResetCode::kUnknown);
+  if (seen.Contains(frame.stream)) {
+    channel.SendReset(frame.stream, proto::MuxResetCode::kUnknown);
+    return nullptr;
+  }
   // Of a server that leaves gaps between its ids, the oldest are not told apart any more.
   if (seen.ranges() > kMuxStreamsPerSession) seen = {};
   seen.Add(frame.stream);

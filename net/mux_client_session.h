@@ -44,8 +44,9 @@ class MuxClientSession final : public MuxSession {
 
   // Moves every stream off `channel`, where there is another one for it.
   void MoveAway(MuxChannel& channel);
-  // Called when streams have begun, or ceased, to wait for a channel.
-  void SetStranded(std::function<void(bool stranded)> stranded) { tell_stranded_ = std::move(stranded); }
+  // Streams wait for a channel; and who is called when they have begun to, or ceased.
+  [[nodiscard]] bool stranded() const { return stranded_; }
+  void SetStranded(std::function<void()> changed) { stranded_changed_ = std::move(changed); }
   // Called when the server wants a channel to be left.
   void SetGoAway(absl::AnyInvocable<void(MuxChannel&)> go_away) { go_away_ = std::move(go_away); }
 
@@ -57,6 +58,8 @@ class MuxClientSession final : public MuxSession {
   void OnDetached() override;
   void OnUnboundChanged() override;
 
+  // Opens a stream without first bytes.
+  [[nodiscard]] absl::StatusOr<MuxStream*> OpenEmpty(MuxChannel& channel, proto::MuxKind kind, proto::Target address);
   [[nodiscard]] absl::StatusOr<MuxStream*> NewStream(MuxChannel& channel, proto::MuxKind kind, proto::Target address);
 
   // Enough for what is opened until another session has its channels.
@@ -73,7 +76,7 @@ class MuxClientSession final : public MuxSession {
     MuxSeenIds ids;
   };
   std::deque<Seen> seen_;  // the last epoch that was new comes first
-  std::function<void(bool)> tell_stranded_;
+  std::function<void()> stranded_changed_;
   absl::AnyInvocable<void(MuxChannel&)> go_away_;
 };
 
