@@ -60,21 +60,27 @@ def test_twenty_at_once_and_a_channel_that_is_cut(lab):
     client = lab.client(relay.port, *rtcp(port, origin.port), config=server.config, channels=2)
     listening(client)
 
+    blocks, passed = 40, 0
+    due = {20 * blocks * quarter // 4: asyncio.Event() for quarter in (1, 2, 3)}  # cuts, by what has passed
+
     async def talk(seed):
+        nonlocal passed
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         source = random.Random(seed)
-        for _ in range(40):
+        for _ in range(blocks):
             block = source.randbytes(source.randrange(1, 20_000))
             writer.write(block)
             assert await reader.readexactly(len(block)) == block
-            await asyncio.sleep(0.02)
+            passed += 1
+            if passed in due:
+                due[passed].set()
         writer.write_eof()
         assert await reader.read() == b""
         writer.close()
 
     async def cut():
-        for _ in range(3):
-            await asyncio.sleep(0.25)
+        for event in due.values():
+            await event.wait()
             relay.cut()
 
     async def everything():
