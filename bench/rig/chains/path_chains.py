@@ -1,25 +1,18 @@
 """What is compared over an emulated path: the path itself, and ech-tunnel in several uses of it."""
 
-from rig.chains.chain import Chain
+from rig.chains.direct import Direct
 from rig.chains.ours import Ours
 
 
-class PlainTcp(Chain):
+class PlainTcp(Direct):
     """The load generator's connection goes over the path itself."""
 
     name = "plain-tcp"
     title = "plain TCP over the path"
 
-    @classmethod
-    def program(cls, setting):
-        return "none"
-
-    @classmethod
-    def version(cls, program):
-        return ""
-
     def start(self):
-        self.entry_host, self.entry_port = self.setting.server_address, self.target_port
+        super().start()
+        self.entry_host = self.setting.server_address
 
 
 class OursOnPath(Ours):

@@ -7,6 +7,7 @@ import subprocess
 from rig.chains.chain import Chain, find
 from rig.processes import Failure
 
+GO = find("/usr/bin/go", "go")
 GO_PATH = pathlib.Path("/usr/share/gocode")   # of Debian's golang-*-dev packages
 SOURCE = pathlib.Path(__file__).resolve().parents[2] / "peers" / "yamux_pair.go"
 
@@ -18,12 +19,12 @@ class Yamux(Chain):
 
     @classmethod
     def program(cls, setting):
-        if not find("/usr/bin/go", "go") or not (GO_PATH / "src/github.com/hashicorp/yamux").is_dir():
+        if not GO or not (GO_PATH / "src/github.com/hashicorp/yamux").is_dir():
             return None
         program = setting.build_dir / "bench" / "yamux_pair"
         if not program.exists() or program.stat().st_mtime < SOURCE.stat().st_mtime:
             done = subprocess.run(
-                [find("/usr/bin/go", "go"), "build", "-o", program, SOURCE], capture_output=True, text=True, timeout=300, check=False,
+                [GO, "build", "-o", program, SOURCE], capture_output=True, text=True, timeout=300, check=False,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_PATH),
                      "GOCACHE": str(setting.build_dir / "bench" / "go-cache")})
@@ -35,7 +36,7 @@ class Yamux(Chain):
     def version(cls, program):
         output = subprocess.run(["dpkg-query", "-W", "-f=${Version}", "golang-github-hashicorp-yamux-dev"],
                                 capture_output=True, text=True, timeout=10, check=False).stdout
-        go = subprocess.run([find("/usr/bin/go", "go"), "version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        go = subprocess.run([GO, "version"], capture_output=True, text=True, timeout=10, check=False).stdout
         return f"golang-github-hashicorp-yamux-dev {output or '?'}, {' '.join(go.split()[2:3])}"
 
     def start(self):
