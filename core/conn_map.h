@@ -1,6 +1,5 @@
 // Where a connection lives: from (session, stream id), or the id of a legacy connection, to the core that has it and
-// what that core calls it. The one structure that all cores write: for look-ups that may cross cores (RESUME, a
-// repeated OPEN, legacy ids, admin). A core's own frames use its own table.
+// what that core calls it. For look-ups that may cross cores; a core's own frames use its own table.
 //
 // Lock-free: no call waits for another thread, wherever that was stopped, and growing is a part of the calls that
 // insert. Every call is linearizable: it takes effect at one moment between its beginning and its end. The system is

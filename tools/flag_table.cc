@@ -236,12 +236,10 @@ const Flag kFlags[] = {
              "tcp://LISTEN/TARGET[,LISTEN/TARGET...] to forward connections, udp://LISTEN/TARGET[,LISTEN/TARGET...] to "
              "forward datagrams, rtcp://LISTEN/TARGET[,LISTEN/TARGET...] for connections that come the other way: the "
              "server listens, where its -allow-reverse permits it, and TARGET is reached from here. No ip is 0.0.0.0, "
-             "port 0 a free one "
-             "(see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for ip:port but in "
-             "udp:// and rtcp://, with a colon "
-             "before what follows: ws://unix:/run/t.sock:/path, proxy://unix:/run/p.sock, "
-             "tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the server's host, of rtcp:// one "
-             "of this.",
+             "port 0 a free one (see the log), a path of / any path; IPv6 goes in brackets. unix:/socket may stand for "
+             "ip:port but in udp:// and rtcp://, with a colon before what follows: ws://unix:/run/t.sock:/path, "
+             "proxy://unix:/run/p.sock, tcp://unix:/run/a.sock:/TARGET; and for a TARGET, which is then one of the "
+             "server's host, of rtcp:// one of this.",
      .set = [](std::string_view value, Draft& draft) { return ParseListen(value, draft.config.listen); }},
     {.spec = {.name = "f", .argument = "URL"},
      .default_text = "a client needs it; a server goes out directly",
