@@ -60,6 +60,17 @@ core::Task<absl::Status> TlsStream::Handshake() {
   co_return handshake_status_;
 }
 
+core::Task<absl::Status> TlsStream::Confirmed() {
+  while (!engine_->confirmed()) {
+    if (over_.has_value()) co_return *over_;
+    if (peer_finished_) co_return Unavailable("the peer ended TLS during the handshake");
+    progress_.Reset();
+    const absl::Status waited = co_await progress_.Wait();
+    if (!waited.ok()) co_return waited;
+  }
+  co_return absl::OkStatus();
+}
+
 void TlsStream::StepHandshake() {
   const TlsEngine::HandshakeState state = engine_->Handshake();
   FlushOutput();
@@ -109,6 +120,7 @@ bool TlsStream::DeliverPlaintext() {
     }
   }
   destroyed_ = nullptr;
+  progress_.Set();
   // An idle connection holds no block.
   if (engine_->UnreadInput().empty()) read_room_.Reset();
   reactor_.ScheduleAttention(*this);
@@ -177,6 +189,7 @@ void TlsStream::End(absl::Status reason) {
     return;
   }
   if (!over_.has_value()) over_ = std::move(reason);
+  progress_.Set();
   DeliverEnd();
 }
 
