@@ -133,7 +133,7 @@ class ServerService final : public TunnelService {
     }
     server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, *datagrams, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
-    if (reactor().index() == 0) scope().Spawn(RotateTicketKeys());
+    if (reactor().index() == 0) ticket_rotation_.SetAfter(kTicketLife);
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const ListenSpec& spec = config.listen[i];
       TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
@@ -187,13 +187,9 @@ class ServerService final : public TunnelService {
     };
   }
 
-  core::Task<void> RotateTicketKeys() {
-    for (;;) {
-      core::Sleep pause(kTicketLife);
-      const absl::Status slept = co_await pause;
-      if (!slept.ok()) co_return;
-      if (absl::Status rotated = shared_.ticket_keys->Rotate(); !rotated.ok()) spdlog::error("{}", MessageOf(rotated));
-    }
+  void RotateTicketKeys() {
+    if (absl::Status rotated = shared_.ticket_keys->Rotate(); !rotated.ok()) spdlog::error("{}", MessageOf(rotated));
+    ticket_rotation_.SetAfter(kTicketLife);
   }
 
   absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {
@@ -221,6 +217,7 @@ class ServerService final : public TunnelService {
   // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
   std::vector<std::unique_ptr<TlsServerContext>> contexts_;
   std::unique_ptr<TunnelServer> server_;
+  core::Timer ticket_rotation_{reactor().timers(), [this] { RotateTicketKeys(); }};  // core 0's
   unsigned next_core_ = 0;
 };
 

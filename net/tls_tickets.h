@@ -34,6 +34,7 @@ class TlsTickets {
     }
     return nullptr;
   }
+  void Clear() { kept_.clear(); }
 
  private:
   std::deque<std::pair<std::string, bssl::UniquePtr<SSL_SESSION>>> kept_;
