@@ -276,6 +276,7 @@ TlsEngine::ReadResult TlsEngine::ReadPlaintext(std::span<uint8_t> out) {
       continue;
     }
     const int error = SSL_get_error(ssl_.get(), got);
+    unsaid_ = filled > 0 && error != SSL_ERROR_WANT_READ;
     // BoringSSL keeps the end and every error, and says it again when asked again.
     if (filled > 0) break;
     if (error == SSL_ERROR_WANT_READ) return {ReadState::kNeedMore, 0};

@@ -80,6 +80,8 @@ class TlsEngine {
   void FeedCiphertext(std::span<const uint8_t> bytes);
   // Copies what is unread of the borrowed bytes, so that their buffer is free. For a caller that stops reading.
   void KeepInput();
+  // ReadPlaintext has more to say without being fed: what is left of the input, or an end or error behind the last data.
+  [[nodiscard]] bool HasMore() const { return !input_.empty() || unsaid_; }
   // What was fed and not consumed yet.
   [[nodiscard]] std::span<const uint8_t> UnreadInput() const { return input_; }
   // The transport has ended. Without a close_notify before, the next call that wants input fails with kClosed.
@@ -157,6 +159,7 @@ class TlsEngine {
   bool done_ = false;
   bool shut_ = false;
   bool input_ended_ = false;
+  bool unsaid_ = false;  // an end or an error was met behind data
   std::span<const uint8_t> input_;  // unread: borrowed, or the tail of kept_
   std::vector<uint8_t> kept_;
   std::vector<uint8_t> output_;

@@ -132,7 +132,7 @@ void TlsStream::Attend() {
     SealPending();
     FlushOutput();
     if (full_ && handler_ != nullptr && !TellDrained()) return;
-    const bool readable = !engine_->UnreadInput().empty() || socket_ended_;
+    const bool readable = engine_->HasMore() || socket_ended_;
     if (readable && !paused_ && handler_ != nullptr && !peer_finished_ && !over_.has_value()) {
       if (!DeliverPlaintext()) return;
     }
@@ -141,6 +141,7 @@ void TlsStream::Attend() {
 }
 
 void TlsStream::DeliverEnd() {
+  if (over_.has_value()) progress_.Set();
   if (handler_ == nullptr) return;
   if (over_.has_value()) {
     std::exchange(handler_, nullptr)->OnDead(*over_);
@@ -189,7 +190,6 @@ void TlsStream::End(absl::Status reason) {
     return;
   }
   if (!over_.has_value()) over_ = std::move(reason);
-  progress_.Set();
   DeliverEnd();
 }
 

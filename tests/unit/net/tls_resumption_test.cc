@@ -109,6 +109,27 @@ TEST_F(TlsResumptionTest, ARecordingIsNeverConfirmed) {
   }
 }
 
+TEST_F(TlsResumptionTest, ARecordingOfAllOfItFails) {
+  Visit();
+  Connect(Handshake());
+  Shake();
+  ExpectBothDone();
+  EXPECT_EQ(Read(*server_), kFirst);
+  ASSERT_TRUE(client_->WritePlaintext(std::vector<uint8_t>{'m', 'e'}).ok());
+  const Bytes more = client_->TakeOutput();
+  to_server_.insert(to_server_.end(), more.begin(), more.end());
+  auto server = TlsEngine::Server(*server_context_);
+  ASSERT_TRUE(server.ok());
+  (*server)->FeedCiphertext(to_server_);
+  ASSERT_EQ((*server)->Handshake(), State::kDone);
+  EXPECT_EQ(Read(**server), kFirst);
+  EXPECT_FALSE((*server)->confirmed());
+  EXPECT_TRUE((*server)->HasMore());
+  EXPECT_EQ(Read(**server), "");
+  EXPECT_EQ((*server)->failure().kind, TlsFailureKind::kProtocol) << (*server)->failure().status;
+  EXPECT_FALSE((*server)->confirmed());
+}
+
 TEST_F(TlsResumptionTest, EveryPieceOfTheFlight) {
   for (const size_t piece : {1, 7, 100}) {
     Visit();
