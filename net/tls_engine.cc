@@ -155,6 +155,17 @@ absl::StatusOr<std::unique_ptr<TlsEngine>> TlsEngine::Server(const TlsServerCont
   return engine;
 }
 
+ssl_select_cert_result_t TlsEngine::SeeClientHello(const SSL_CLIENT_HELLO* hello) {
+  auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(hello->ssl, EngineIndex()));
+  const uint8_t* unused = nullptr;
+  size_t unused_length = 0;
+  if (self != nullptr) {
+    self->ech_offered_ |=
+        SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_encrypted_client_hello, &unused, &unused_length) == 1;
+  }
+  return ssl_select_cert_success;
+}
+
 ssl_verify_result_t TlsEngine::VerifyPeer(SSL* ssl, uint8_t* out_alert) {
   auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(ssl, EngineIndex()));
   const char* override_name = nullptr;
@@ -204,7 +215,7 @@ TlsEngine::HandshakeState TlsEngine::Handshake() {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   if (result == 1) {
-    if (ech_offered_ && !ech_accepted()) {
+    if (verifier_ != nullptr && ech_offered_ && !ech_accepted()) {
       FailWith(TlsFailureKind::kProtocol, ProtocolError("the handshake ended without ECH although ECH was offered"));
       return HandshakeState::kFailed;
     }

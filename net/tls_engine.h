@@ -106,6 +106,12 @@ class TlsEngine {
   // kNone until something failed; then it stays.
   [[nodiscard]] const TlsFailure& failure() const { return failure_; }
 
+  // Client: whether it asks for ECH. Server: whether the ClientHello had the extension, of whatever key: of a stale
+  // config and of GREASE it looks the same. Before the ClientHello came: false.
+  [[nodiscard]] bool ech_offered() const { return ech_offered_; }
+  // Server, for TlsServerContext: the callback that sees each ClientHello.
+  [[nodiscard]] static ssl_select_cert_result_t SeeClientHello(const SSL_CLIENT_HELLO* hello);
+
   // After kDone.
   [[nodiscard]] bool ech_accepted() const { return SSL_ech_accepted(ssl_.get()) == 1; }
   [[nodiscard]] std::string_view alpn() const;         // empty when none was agreed

@@ -61,7 +61,7 @@ def chromium_hello(lab):
     home = lab.path("chromium")
     page = f"data:text/html,<script>new WebSocket('wss://{HIDDEN}:{sink.port}/tunnel')</script>"
     lab.keep(Browser([*CHROMIUM, f"--user-data-dir={home}/profile", f"--host-resolver-rules=MAP {HIDDEN} 127.0.0.1",
-                      "--timeout=60000", "--dump-dom", page], home, 90))
+                      "--timeout=120000", "--dump-dom", page], home))
     return ClientHello(sink.receive(60))
 
 
