@@ -5,8 +5,9 @@ import socket
 
 import pytest
 
-from browsers import CHROMIUM, Browser, need
+from browsers import CHROMIUM, Browser, WebSocketPage, need
 from client_hello import GREASE, ClientHello, differences, handshake_message
+from conftest import TOKEN
 from pki import HIDDEN, PUBLIC
 from waiting import SLOWNESS
 
@@ -57,12 +58,13 @@ class FirstFlight:
 
 def chromium_hello(lab):
     """Of new WebSocket("wss://..."), with a GREASE ECH extension: no DNS tells this one of a key."""
+    need("chromium")
     sink = lab.keep(FirstFlight())
+    page = lab.keep(WebSocketPage(f"wss://{HIDDEN}:{sink.port}/tunnel", TOKEN))
     home = lab.path("chromium")
-    page = f"data:text/html,<script>new WebSocket('wss://{HIDDEN}:{sink.port}/tunnel')</script>"
     lab.keep(Browser([*CHROMIUM, f"--user-data-dir={home}/profile", f"--host-resolver-rules=MAP {HIDDEN} 127.0.0.1",
-                      "--timeout=120000", "--dump-dom", page], home))
-    return ClientHello(sink.receive(60))
+                      "--timeout=120000", "--dump-dom", page.url], home))
+    return ClientHello(sink.receive(150))
 
 
 def our_hello(lab):
@@ -75,7 +77,6 @@ def our_hello(lab):
 @pytest.mark.one_backend
 @pytest.mark.protocol("native")
 def test_looks_like_chromium(lab):
-    need("chromium")
     theirs, ours = chromium_hello(lab), our_hello(lab)
     assert theirs.server_name == HIDDEN and ours.server_name == PUBLIC
     found = differences(ours, theirs)
