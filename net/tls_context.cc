@@ -154,6 +154,7 @@ absl::StatusOr<std::unique_ptr<TlsServerContext>> TlsServerContext::FromPem(std:
   if (SSL_CTX_set_chain_and_key(context->ctx_.get(), chain.data(), chain.size(), key->get(), nullptr) != 1) {
     return InvalidArgument("{} and {} cannot be used: {}", chain_source, key_source, ech::TakeBoringSslError());
   }
+  SSL_CTX_set_select_certificate_cb(context->ctx_.get(), TlsEngine::SeeClientHello);
   SSL_CTX_set_num_tickets(context->ctx_.get(), 0);
   if (!context->alpn_.empty()) SSL_CTX_set_alpn_select_cb(context->ctx_.get(), SelectAlpn, context.get());
   return context;

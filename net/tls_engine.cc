@@ -169,6 +169,17 @@ absl::StatusOr<std::unique_ptr<TlsEngine>> TlsEngine::Server(const TlsServerCont
   return engine;
 }
 
+ssl_select_cert_result_t TlsEngine::SeeClientHello(const SSL_CLIENT_HELLO* hello) {
+  auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(hello->ssl, EngineIndex()));
+  const uint8_t* unused = nullptr;
+  size_t unused_length = 0;
+  if (self != nullptr) {
+    self->ech_offered_ |=
+        SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_encrypted_client_hello, &unused, &unused_length) == 1;
+  }
+  return ssl_select_cert_success;
+}
+
 ssl_verify_result_t TlsEngine::VerifyPeer(SSL* ssl, uint8_t* out_alert) {
   auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(ssl, EngineIndex()));
   const char* override_name = nullptr;
@@ -248,7 +259,7 @@ TlsEngine::HandshakeState TlsEngine::Handshake() {
 }
 
 TlsEngine::HandshakeState TlsEngine::Finish() {
-  if (ech_offered_ && !ech_accepted()) {
+  if (client_ != nullptr && ech_offered_ && !ech_accepted()) {
     FailWith(TlsFailureKind::kProtocol, ProtocolError("the handshake ended without ECH although ECH was offered"));
     return HandshakeState::kFailed;
   }

@@ -117,6 +117,12 @@ class TlsEngine {
   // kNone until something failed; then it stays.
   [[nodiscard]] const TlsFailure& failure() const { return failure_; }
 
+  // Client: whether it asks for ECH. Server: whether the ClientHello had the extension, of whatever key: of a stale
+  // config and of GREASE it looks the same. Before the ClientHello came: false.
+  [[nodiscard]] bool ech_offered() const { return ech_offered_; }
+  // Server, for TlsServerContext: the callback that sees each ClientHello.
+  [[nodiscard]] static ssl_select_cert_result_t SeeClientHello(const SSL_CLIENT_HELLO* hello);
+
   // After kDone.
   [[nodiscard]] bool resumed() const { return SSL_session_reused(ssl_.get()) == 1; }
   // The first flight arrived as early data.

@@ -49,6 +49,20 @@ bool PathMatches(const std::string& wanted, std::string_view path) {
   return path.substr(0, path.find('?')) == wanted;
 }
 
+// A client that was rejected may leave before or after the handshake is done, which is a matter of its library.
+void CountEch(core::Counters& counters, const TlsEngine& engine, bool done) {
+  if (engine.ech_offered() && !engine.ech_accepted()) {
+    counters.ech_rejected.Add();
+  } else if (done) {
+    (engine.ech_offered() ? counters.ech_accepted : counters.ech_absent).Add();
+  }
+}
+
+std::string_view EchWords(const TlsEngine& engine) {
+  if (engine.ech_accepted()) return "ECH accepted";
+  return engine.ech_offered() ? "ECH of no key of ours" : "without ECH";
+}
+
 }  // namespace
 
 // One accepted connection before it is a channel. Counted as a handshake in progress while it lives.
@@ -175,6 +189,7 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
     core::TaskContext& context = co_await core::CurrentTask();
     const core::DeadlineGuard deadline(context, kNegotiationLimit);
     const absl::Status shaken = co_await stream->Handshake();
+    CountEch(reactor_.counters(), stream->engine(), shaken.ok());
     if (!shaken.ok()) {
       reactor_.counters().handshakes_failed.Add();
       spdlog::debug("TLS with {}: {}", stream->peer(), MessageOf(shaken));
@@ -182,11 +197,9 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
       co_return;
     }
     connection.ech_accepted = stream->engine().ech_accepted();
-    if (connection.ech_accepted) reactor_.counters().ech_accepted.Add();
     connection.transport =
         fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
-    spdlog::debug("tls: {}, {}, {}", connection.ech_accepted ? "ECH accepted" : "without ECH", stream->peer(),
-                  stream->engine().Describe());
+    spdlog::debug("tls: {}, {}, {}", EchWords(stream->engine()), stream->peer(), stream->engine().Describe());
     connection.Use(std::move(stream));
   }
   co_await ServeRequests(std::move(connection));

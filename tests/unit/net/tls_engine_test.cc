@@ -16,6 +16,7 @@ TEST_F(TlsEngineTest, WithoutEchTheNameIsVisible) {
   ExpectBothDone();
   EXPECT_TRUE(Contains(to_server_, kInner));
   EXPECT_FALSE(client_->ech_accepted());
+  EXPECT_TRUE(server_->ech_offered()) << "GREASE cannot be told from it";
   EXPECT_EQ(client_->alpn(), "http/1.1");
   EXPECT_EQ(server_->alpn(), "http/1.1");
   EXPECT_EQ(server_->server_name(), kInner);
@@ -28,6 +29,7 @@ TEST_F(TlsEngineTest, WithEchTheOuterNameIsVisibleAndTheInnerIsNot) {
   Shake();
   ExpectBothDone();
   EXPECT_TRUE(client_->ech_accepted());
+  EXPECT_TRUE(server_->ech_offered());
   EXPECT_TRUE(server_->ech_accepted());
   EXPECT_EQ(server_->server_name(), kInner);
   EXPECT_TRUE(Contains(to_server_, kOuter));
@@ -46,6 +48,7 @@ TEST_F(TlsEngineTest, RejectionGivesRetryConfigsThatAreAccepted) {
   EXPECT_FALSE(Contains(to_server_, kInner));
   // To the server it is a whole handshake for the outer name, ended by an alert.
   EXPECT_EQ(server_state_, State::kDone);
+  EXPECT_TRUE(server_->ech_offered());
   EXPECT_FALSE(server_->ech_accepted());
   EXPECT_EQ(server_->server_name(), kOuter);
   Bytes out(10);
