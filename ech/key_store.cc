@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bitset>
 #include <ctime>
+#include <iterator>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -197,6 +198,24 @@ std::string KeyFileName(const EchKey& key) {
                      key.configs().front().config_id, kKeyFileExtension);
 }
 
+bool IsMadeKeyFileName(std::string_view name) {
+  // d stands for a digit, x for a hexadecimal one.
+  constexpr std::string_view kPattern = "ddddddddTdddddd.dddZ-xx";
+  if (!name.ends_with(kKeyFileExtension)) return false;
+  name.remove_suffix(kKeyFileExtension.size());
+  return std::ranges::equal(name, kPattern, [](char c, char wanted) {
+    const bool digit = c >= '0' && c <= '9';
+    if (wanted == 'd') return digit;
+    return wanted == 'x' ? digit || (c >= 'a' && c <= 'f') : c == wanted;
+  });
+}
+
+uint8_t MaximumNameLengthFor(std::span<const std::string> names) {
+  size_t longest = kDefaultMaximumNameLength;
+  for (const std::string& name : names) longest = std::max(longest, name.size());
+  return static_cast<uint8_t>(std::min<size_t>(longest, 255));
+}
+
 absl::StatusOr<KeyStore> KeyStore::FromKeys(std::vector<EchKey> newest_first) {
   if (newest_first.empty()) return NotFound("no ECH keys");
   if (newest_first.size() > kKeyLimit) {
@@ -220,22 +239,25 @@ absl::StatusOr<KeyStore> KeyStore::Load(const std::filesystem::path& directory) 
   if (paths.empty()) return NotFound("{}: no ECH keys (*{}) in it", directory.string(), kKeyFileExtension);
   std::ranges::sort(paths, std::greater<>());
   std::vector<EchKey> keys;
+  std::vector<std::filesystem::path> files;
   std::vector<std::string> warnings;
   for (const std::filesystem::path& path : paths) {
     absl::StatusOr<EchKey> key = LoadKey(path, warnings);
     if (!key.ok()) return key.status();
     // After those of the same time, so that the last name comes first.
     const auto place = std::ranges::upper_bound(keys, key->created(), std::greater<>(), &EchKey::created);
+    files.insert(files.begin() + (place - keys.begin()), path);
     keys.insert(place, *std::move(key));
   }
   absl::StatusOr<KeyStore> store = FromKeys(std::move(keys));
   if (!store.ok()) return Annotate(store.status(), "{}", directory.string());
+  store->files_ = std::move(files);
   store->warnings_ = std::move(warnings);
   return store;
 }
 
 absl::StatusOr<KeyStore> KeyStore::LoadOrCreate(const std::filesystem::path& directory, std::string_view public_name,
-                                                system_clock::time_point now) {
+                                                uint8_t maximum_name_length, system_clock::time_point now) {
   absl::StatusOr<KeyStore> store = Load(directory);
   if (store.ok()) {
     if (store->newest().public_name() != public_name) {
@@ -245,7 +267,7 @@ absl::StatusOr<KeyStore> KeyStore::LoadOrCreate(const std::filesystem::path& dir
     return store;
   }
   if (store.status().code() != absl::StatusCode::kNotFound) return store;
-  absl::StatusOr<EchKey> key = GenerateKey(public_name, kDefaultMaximumNameLength, {}, now);
+  absl::StatusOr<EchKey> key = GenerateKey(public_name, maximum_name_length, {}, now);
   if (!key.ok()) return key.status();
   TUNNEL_RETURN_IF_ERROR(MakeStateDirectory(directory));
   TUNNEL_RETURN_IF_ERROR(SaveKey(*key, directory / KeyFileName(*key)));
@@ -255,13 +277,41 @@ absl::StatusOr<KeyStore> KeyStore::LoadOrCreate(const std::filesystem::path& dir
   return store;
 }
 
+void KeyStore::Publish(system_clock::time_point now, std::chrono::seconds delay) {
+  published_ = 0;
+  if (delay <= std::chrono::seconds(0)) return;
+  while (published_ + 1 < keys_.size() && keys_[published_].created() + delay > now) ++published_;
+}
+
+std::optional<system_clock::time_point> KeyStore::NextPublication(system_clock::time_point now,
+                                                                  std::chrono::seconds delay) const {
+  for (size_t i = published_; i-- > 0;) {
+    const system_clock::time_point due = keys_[i].created() + delay;
+    if (due > now) return due;
+  }
+  return std::nullopt;
+}
+
+std::string KeyStore::DescribeIds() const {
+  std::string text;
+  for (const EchKey& key : keys_) {
+    for (const EchConfig& config : key.configs()) fmt::format_to(std::back_inserter(text), " {:02x}", config.config_id);
+  }
+  return text.substr(1);
+}
+
+bool KeyStore::SameAs(const KeyStore& other) const {
+  const auto same = [](const EchKey& a, const EchKey& b) { return std::ranges::equal(a.configs(), b.configs()); };
+  return std::ranges::equal(keys_, other.keys_, same) && same(published(), other.published());
+}
+
 absl::StatusOr<bssl::UniquePtr<SSL_ECH_KEYS>> KeyStore::MakeSslKeys() const {
   bssl::UniquePtr<SSL_ECH_KEYS> set(SSL_ECH_KEYS_new());
   if (set == nullptr) return Internal("no memory for ECH keys");
   for (const EchKey& key : keys_) {
     const HpkeKey hpke = ToHpkeKey(key.private_key());
     if (hpke == nullptr) return Internal("an ECH private key was refused: {}", TakeBoringSslError());
-    const int is_retry_config = &key == &keys_.front() ? 1 : 0;
+    const int is_retry_config = &key == &published() ? 1 : 0;
     for (const EchConfig& config : key.configs()) {
       if (SSL_ECH_KEYS_add(set.get(), is_retry_config, config.raw.data(), config.raw.size(), hpke.get()) != 1) {
         return InvalidArgument("the ECH config with id {} was refused: {}", config.config_id, TakeBoringSslError());

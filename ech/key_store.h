@@ -1,7 +1,8 @@
 // The server's ECH keys: made, kept one per file as RFC 9934 PEM, and handed to BoringSSL.
 //
-// A directory holds `*.ech` files. The newest (by modification time, then name) is published and sent as retry config;
-// all of them are accepted, so that clients with an older DNS answer still get in (RFC 9849 section 8.1).
+// A directory holds `*.ech` files. One is published and sent as retry config: the newest (by modification time, then
+// name) that has been there for the publish delay, which gives the other nodes of a fleet the time to know it. All of
+// them are accepted, so that clients with an older DNS answer still get in (RFC 9849 section 8.1).
 #pragma once
 
 #include <openssl/ssl.h>
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -76,7 +78,7 @@ class KeyStore {
 
   // As Load, but an absent or empty directory gets a first key for `public_name`, made at `now`.
   [[nodiscard]] static absl::StatusOr<KeyStore> LoadOrCreate(const std::filesystem::path& directory,
-                                                             std::string_view public_name,
+                                                             std::string_view public_name, uint8_t maximum_name_length,
                                                              std::chrono::system_clock::time_point now);
 
   // A store of keys held in memory only; the first is the one published. Fails when there are none or too many.
@@ -84,13 +86,27 @@ class KeyStore {
 
   [[nodiscard]] std::span<const EchKey> keys() const { return keys_; }  // newest first, never empty
   [[nodiscard]] const EchKey& newest() const { return keys_.front(); }
-  // The ECHConfigList for DNS: the newest key's.
-  [[nodiscard]] std::vector<uint8_t> PublishedList() const { return newest().ConfigListBytes(); }
+  // Where each of keys() was loaded from; empty for a store that was not.
+  [[nodiscard]] std::span<const std::filesystem::path> files() const { return files_; }
+
+  // Publishes the newest key that is `delay` old at `now`; the oldest while none is. Without this, or with a delay of
+  // zero, the newest is published.
+  void Publish(std::chrono::system_clock::time_point now, std::chrono::seconds delay);
+  [[nodiscard]] const EchKey& published() const { return keys_[published_]; }
+  // When Publish() will choose a newer one; nothing while the newest is published.
+  [[nodiscard]] std::optional<std::chrono::system_clock::time_point> NextPublication(
+      std::chrono::system_clock::time_point now, std::chrono::seconds delay) const;
+  // The ECHConfigList for DNS and for retries: the published key's.
+  [[nodiscard]] std::vector<uint8_t> PublishedList() const { return published().ConfigListBytes(); }
+  // The config ids, newest first, as "3a 07", for the log.
+  [[nodiscard]] std::string DescribeIds() const;
+  // Whether both accept the same configs and publish the same one.
+  [[nodiscard]] bool SameAs(const KeyStore& other) const;
   // Lines for the log: key files that others may read, a published name that is not the one asked for.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
   [[nodiscard]] bool created_first_key() const { return created_first_key_; }
 
-  // A key set for SSL_CTX_set1_ech_keys: all keys, the newest as retry config. The caller owns it.
+  // A key set for SSL_CTX_set1_ech_keys: all keys, the published one as retry config. The caller owns it.
   [[nodiscard]] absl::StatusOr<bssl::UniquePtr<SSL_ECH_KEYS>> MakeSslKeys() const;
 
   // Gives all keys to `ctx`. May be called while `ctx` has connections on other threads: that is how keys are rotated.
@@ -100,11 +116,19 @@ class KeyStore {
   KeyStore() = default;
 
   std::vector<EchKey> keys_;
+  std::vector<std::filesystem::path> files_;
+  size_t published_ = 0;
   std::vector<std::string> warnings_;
   bool created_first_key_ = false;
 };
 
 // The file name for a key made at its creation time: sorts by age, says the config id.
 [[nodiscard]] std::string KeyFileName(const EchKey& key);
+// Whether a file has a name that KeyFileName gives: it was made by this program and may be removed by it.
+[[nodiscard]] bool IsMadeKeyFileName(std::string_view name);
+
+// What ClientHellos are to pad names to when the server has these: at least kDefaultMaximumNameLength, so that the
+// padding tells nothing of a short one.
+[[nodiscard]] uint8_t MaximumNameLengthFor(std::span<const std::string> names);
 
 }  // namespace tunnel::ech

@@ -23,7 +23,7 @@ absl::Status CheckCertificate(const Config& config, std::vector<std::string>& no
 }
 
 absl::Status CheckEchKeys(const Config& config, std::vector<std::string>& notes) {
-  const auto keys = ech::KeyStore::Load(config.ech_key_directory);
+  auto keys = ech::KeyStore::Load(config.ech_key_directory);
   if (keys.status().code() == absl::StatusCode::kNotFound) {
     notes.push_back(fmt::format("ECH keys: none in {}, one is made on the first start", config.ech_key_directory));
     return absl::OkStatus();

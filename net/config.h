@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -82,6 +83,8 @@ struct Config {
   std::string key_file;
   std::string ech_key_directory;
   std::string ech_public_name;
+  std::chrono::seconds ech_rotate{0};         // -ech-rotate; 0: keys stay as they are
+  std::chrono::seconds ech_publish_delay{0};  // -ech-publish-delay
   bool require_ech = false;
   std::vector<std::string> names;
   bool serve_dns = false;

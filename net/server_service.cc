@@ -7,6 +7,7 @@
 #include "core/process.h"
 #include "net/cares_resolver.h"
 #include "net/direct_datagrams.h"
+#include "net/ech_key_keeper.h"
 #include "net/made_certificate.h"
 #include "net/tunnel_server.h"
 #include "net/upstream_datagrams.h"
@@ -70,11 +71,14 @@ absl::StatusOr<ServerIdentity> LoadIdentity(const Config& config) {
   identity.names = config.names.empty() ? (*context)->names() : config.names;
   identity.notes.push_back(fmt::format("certificate {}: {}", identity.certificate_file, FormatPin((*context)->pin())));
 
-  auto keys = ech::KeyStore::LoadOrCreate(config.ech_key_directory, config.ech_public_name, now);
+  const ech::KeyPolicy policy = KeyPolicyOf(config);
+  auto keys =
+      ech::KeyStore::LoadOrCreate(config.ech_key_directory, config.ech_public_name, policy.maximum_name_length, now);
   if (!keys.ok()) return Annotate(keys.status(), "-ech-keys {}", config.ech_key_directory);
+  keys->Publish(now, policy.publish_delay);
   identity.warnings = keys->warnings();
   identity.notes.push_back(fmt::format("ECH keys: {} in {}, outer name {}{}", keys->keys().size(),
-                                       config.ech_key_directory, keys->newest().public_name(),
+                                       config.ech_key_directory, keys->published().public_name(),
                                        keys->created_first_key() ? ", first one made now" : ""));
   identity.ech_keys = std::make_shared<const ech::KeyStore>(*std::move(keys));
   return identity;
@@ -133,7 +137,14 @@ class ServerService final : public TunnelService {
     }
     server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, *datagrams, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
-    if (reactor().index() == 0) ticket_rotation_.SetAfter(kTicketLife);
+    if (reactor().index() == 0) {
+      ticket_rotation_.SetAfter(kTicketLife);
+      if (shared_.identity.ech_keys != nullptr) {
+        key_keeper_ = std::make_unique<EchKeyKeeper>(
+            reactor(), config, shared_.identity.ech_keys,
+            [this](const std::shared_ptr<const ech::KeyStore>& keys) { ShareKeys(keys); });
+      }
+    }
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const ListenSpec& spec = config.listen[i];
       TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
@@ -153,6 +164,7 @@ class ServerService final : public TunnelService {
         .config = shared_.config, .sources = shared_.sources, .directory = *shared_.directory, .move = nullptr};
     TUNNEL_RETURN_IF_ERROR(UseIdentity(*identity, parts));
     server_->SetTls(parts.tls, std::move(parts.ech_config_list));
+    if (key_keeper_ != nullptr) key_keeper_->Look();
     return absl::OkStatus();
   }
 
@@ -187,6 +199,24 @@ class ServerService final : public TunnelService {
     };
   }
 
+  // Has every core use these ECH keys for the handshakes that begin from now on.
+  void ShareKeys(const std::shared_ptr<const ech::KeyStore>& keys) {
+    for (unsigned core = 0; core < group_.size(); ++core) {
+      group_.Post(reactor().index(), core, [&shared = shared_, core, keys] {
+        if (ServerService* const service = shared.services[core]; service != nullptr) service->UseKeys(*keys);
+      });
+    }
+  }
+  void UseKeys(const ech::KeyStore& keys) {
+    // Connections of earlier contexts are beyond their handshake or about to be: they keep the keys they have.
+    if (contexts_.empty()) return;
+    if (const absl::Status set = contexts_.back()->SetEchKeys(keys); !set.ok()) {
+      spdlog::error("ECH keys: {}", MessageOf(set));
+      return;
+    }
+    server_->SetEchConfigList(keys.PublishedList());
+  }
+
   void RotateTicketKeys() {
     if (absl::Status rotated = shared_.ticket_keys->Rotate(); !rotated.ok()) spdlog::error("{}", MessageOf(rotated));
     ticket_rotation_.SetAfter(kTicketLife);
@@ -217,6 +247,7 @@ class ServerService final : public TunnelService {
   // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
   std::vector<std::unique_ptr<TlsServerContext>> contexts_;
   std::unique_ptr<TunnelServer> server_;
+  std::unique_ptr<EchKeyKeeper> key_keeper_;                                         // core 0's
   core::Timer ticket_rotation_{reactor().timers(), [this] { RotateTicketKeys(); }};  // core 0's
   unsigned next_core_ = 0;
 };

@@ -67,6 +67,8 @@ class TunnelServer final : core::Attention {
 
   // Uses another certificate and ECH list for new connections. The old context must live on.
   void SetTls(const TlsServerContext* tls, std::vector<uint8_t> ech_config_list);
+  // Publishes another ECH list.
+  void SetEchConfigList(std::vector<uint8_t> list) { parts_.ech_config_list = std::move(list); }
 
   [[nodiscard]] size_t channels() const { return channels_.size(); }
   // As TunnelService says.

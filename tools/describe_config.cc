@@ -76,6 +76,8 @@ void DescribeServer(const net::Config& config, Line& line) {
   line.AddList("name", config.names, std::identity{});
   line.AddUnlessEmpty("ech-keys", config.ech_key_directory);
   line.AddUnlessEmpty("ech-public-name", config.ech_public_name);
+  if (config.ech_rotate.count() > 0) line.Add("ech-rotate", ToString(config.ech_rotate));
+  if (config.ech_publish_delay.count() > 0) line.Add("ech-publish-delay", ToString(config.ech_publish_delay));
   line.Add("require-ech", config.require_ech);
   line.Add("serve-dns", config.serve_dns);
   if (config.outbound.has_value()) line.Add("out", std::string_view(config.outbound->description));

@@ -144,6 +144,19 @@ absl::Status SetEchConfig(std::string_view value, Draft& draft) {
   return absl::OkStatus();
 }
 
+// Shorter, keys would be gone before anyone had used them.
+constexpr std::chrono::seconds kShortestRotation{1};
+
+absl::Status SetDuration(std::string_view value, std::chrono::seconds least, std::chrono::seconds& to) {
+  const absl::StatusOr<std::chrono::seconds> parsed = ParseDuration(value);
+  if (!parsed.ok()) return parsed.status();
+  if (*parsed != std::chrono::seconds(0) && *parsed < least) {
+    return InvalidArgument("{}: expected at least {}", Quoted(value), ToString(least));
+  }
+  to = *parsed;
+  return absl::OkStatus();
+}
+
 absl::Status SetEchPublicName(std::string_view value, Draft& draft) {
   if (!ech::IsValidPublicName(value)) return InvalidArgument("{}: expected a host name", Quoted(value));
   draft.config.ech_public_name = LowerCase(value);
@@ -358,13 +371,30 @@ const Flag kFlags[] = {
     {.spec = {.name = "ech-keys", .argument = "DIR"},
      .side = Side::kServer,
      .default_text = "ech in -state, with a key made on first start",
-     .help = "ECH keys (*.ech, RFC 9934 PEM). The newest is published, all are accepted.",
+     .help = "ECH keys (*.ech, RFC 9934 PEM). The newest is published, all are accepted; files that come or go are "
+             "noticed at once.",
      .set = [](std::string_view value, Draft& draft) { return SetDirectory(value, draft.config.ech_key_directory); }},
     {.spec = {.name = "ech-public-name", .argument = "NAME"},
      .side = Side::kServer,
      .default_text = "this host's name; localhost when listening on loopback only",
      .help = "The outer name in ECH configs that are made: what others see instead of the server's name.",
      .set = SetEchPublicName},
+    {.spec = {.name = "ech-rotate", .argument = "TIME"},
+     .side = Side::kServer,
+     .default_text = "24h with -serve-dns and keys in -state, else off",
+     .help =
+         "Make a new ECH key when the newest is this old (24h, 90m, 1h30m; off for never), and remove keys that this "
+         "program made once nobody can have them cached: two days after another was published in their place. "
+         "Whoever publishes the record by other means than -serve-dns has to follow.",
+     .set = [](std::string_view value,
+               Draft& draft) { return SetDuration(value, kShortestRotation, draft.config.ech_rotate); }},
+    {.spec = {.name = "ech-publish-delay", .argument = "TIME"},
+     .side = Side::kServer,
+     .default_text = "off",
+     .help = "Publish no ECH key before it is this old: so long the servers that share -ech-keys have to learn of it. "
+             "Until then it is accepted and the one before is published.",
+     .set = [](std::string_view value,
+               Draft& draft) { return SetDuration(value, {}, draft.config.ech_publish_delay); }},
     {.spec = {.name = "require-ech", .argument = ""},
      .side = Side::kServer,
      .default_text = "off",

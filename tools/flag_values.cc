@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "proto/target.h"
 #include "proto/url.h"
@@ -299,6 +300,42 @@ absl::StatusOr<unsigned> ParseNumber(std::string_view text, unsigned least, unsi
     return InvalidArgument("{}: expected a number from {} to {}", Quoted(text), least, most);
   }
   return static_cast<unsigned>(number);
+}
+
+absl::StatusOr<std::chrono::seconds> ParseDuration(std::string_view text) {
+  using std::chrono::seconds;
+  constexpr std::array<std::pair<char, unsigned>, 4> kUnits = {{{'d', 86400}, {'h', 3600}, {'m', 60}, {'s', 1}}};
+  constexpr unsigned kMost = 10 * 366 * 86400U;
+  const absl::Status wrong = InvalidArgument("{}: expected a time as 24h, 90m, 30s or 1h30m, or off", Quoted(text));
+  if (text == "off" || text == "0") return seconds(0);
+  uint64_t total = 0;
+  auto unit = kUnits.begin();
+  std::string_view rest = text;
+  if (rest.empty()) return wrong;
+  while (!rest.empty()) {
+    const size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    if (digits == 0 || digits == rest.size()) return wrong;
+    const absl::StatusOr<unsigned> number = ParseNumber(rest.substr(0, digits), 0, kMost);
+    const char letter = rest[digits];
+    unit = std::find_if(unit, kUnits.end(), [&](const auto& each) { return each.first == letter; });
+    if (!number.ok() || unit == kUnits.end()) return wrong;
+    total += uint64_t{*number} * unit->second;
+    if (total > kMost) return wrong;
+    ++unit;
+    rest.remove_prefix(digits + 1);
+  }
+  return seconds(total);
+}
+
+std::string ToString(std::chrono::seconds duration) {
+  if (duration == std::chrono::seconds(0)) return "off";
+  std::string text;
+  int64_t left = duration.count();
+  for (const auto& [letter, length] : {std::pair('h', 3600), std::pair('m', 60), std::pair('s', 1)}) {
+    if (left >= length) text += fmt::format("{}{}", left / length, letter);
+    left %= length;
+  }
+  return text;
 }
 
 bool IsDomainName(std::string_view text) {

@@ -4,6 +4,7 @@
 // says what is expected; put after the name of the flag it makes the one line that the user sees.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -19,6 +20,12 @@ namespace tunnel::tools {
 
 // A plain decimal number from `least` to `most`.
 [[nodiscard]] absl::StatusOr<unsigned> ParseNumber(std::string_view text, unsigned least, unsigned most);
+
+// A time as `24h`, `90m`, `30s` or several of these, the longer before the shorter: `1h30m`; `off` or `0` is none. At
+// most ten years.
+[[nodiscard]] absl::StatusOr<std::chrono::seconds> ParseDuration(std::string_view text);
+// As ParseDuration reads it.
+[[nodiscard]] std::string ToString(std::chrono::seconds duration);
 
 // Whether `text` is a domain name in text, without a final dot: labels of 1 to 63 letters, digits, underscores or,
 // within, hyphens, 253 bytes at most, and nothing that could be read as an address.

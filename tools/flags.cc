@@ -18,6 +18,7 @@ constexpr std::string_view kVariablePrefix = "ECH_TUNNEL_";
 constexpr std::string_view kEnvironment = "environment";
 constexpr std::string_view kDefaultDoh = "https://dns.alidns.com/dns-query";
 constexpr std::string_view kDefaultEchName = "cloudflare-ech.com";
+constexpr std::chrono::hours kDefaultRotation{24};
 
 std::vector<const FlagSpec*> Specs() {
   std::vector<const FlagSpec*> specs;
@@ -278,6 +279,10 @@ absl::Status FinishServer(Draft& draft) {
     return InvalidArgument(
         "-state is missing: expected a directory to keep keys in, since none of $STATE_DIRECTORY, $XDG_STATE_HOME and "
         "$HOME says where");
+  }
+  // Who brings keys, or publishes them elsewhere, changes both together.
+  if (!draft.Has("ech-rotate") && config.serve_dns && config.ech_key_directory.empty()) {
+    config.ech_rotate = kDefaultRotation;
   }
   if (config.ech_key_directory.empty()) config.ech_key_directory = fmt::format("{}/ech", config.state_directory);
   return absl::OkStatus();

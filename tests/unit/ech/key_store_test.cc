@@ -109,7 +109,7 @@ TEST_F(KeyStoreTest, RefusesWhatIsNotAKeyFile) {
 
 TEST_F(KeyStoreTest, FilesAndFoldersAreForTheOwnerAlone) {
   const std::filesystem::path folder = root_ / "state" / "ech";
-  const auto store = KeyStore::LoadOrCreate(folder, "outer.example", kNow);
+  const auto store = KeyStore::LoadOrCreate(folder, "outer.example", 64, kNow);
   ASSERT_TRUE(store.ok()) << store.status();
   EXPECT_TRUE(store->created_first_key());
   EXPECT_EQ(ModeOf(folder), 0700U);
@@ -121,13 +121,13 @@ TEST_F(KeyStoreTest, FilesAndFoldersAreForTheOwnerAlone) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()), 1);
   EXPECT_THAT(store->warnings(), IsEmpty());
 
-  const auto again = KeyStore::LoadOrCreate(folder, "outer.example", kNow);
+  const auto again = KeyStore::LoadOrCreate(folder, "outer.example", 64, kNow);
   ASSERT_TRUE(again.ok());
   EXPECT_FALSE(again->created_first_key());
   EXPECT_EQ(again->PublishedList(), store->PublishedList());
 
   ASSERT_EQ(::chmod(file.c_str(), 0644), 0);
-  const auto open = KeyStore::LoadOrCreate(folder, "other.example", kNow);
+  const auto open = KeyStore::LoadOrCreate(folder, "other.example", 64, kNow);
   ASSERT_TRUE(open.ok());
   EXPECT_THAT(open->warnings(), ElementsAre(HasSubstr(file.string()), HasSubstr("other.example")));
 }
@@ -176,7 +176,7 @@ TEST_F(KeyStoreTest, ErrorsNameTheFile) {
   {
     std::ofstream(root_ / "bad.ech") << "nonsense";
   }
-  const auto store = KeyStore::LoadOrCreate(root_, "outer.example", kNow);
+  const auto store = KeyStore::LoadOrCreate(root_, "outer.example", 64, kNow);
   EXPECT_EQ(store.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(MessageOf(store.status())), HasSubstr((root_ / "bad.ech").string()));
   std::filesystem::remove(root_ / "bad.ech");
@@ -185,7 +185,7 @@ TEST_F(KeyStoreTest, ErrorsNameTheFile) {
   {
     std::ofstream(root_ / "plain") << "";
   }
-  EXPECT_THAT(std::string(MessageOf(KeyStore::LoadOrCreate(root_ / "plain" / "ech", "a.b", kNow).status())),
+  EXPECT_THAT(std::string(MessageOf(KeyStore::LoadOrCreate(root_ / "plain" / "ech", "a.b", 64, kNow).status())),
               HasSubstr("plain"));
 }
 
