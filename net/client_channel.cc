@@ -163,16 +163,24 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
   bool retried = false;
   for (;;) {
     last_failure_ = {};
-    auto stream = co_await ConnectTls(route->addresses, config);
+    // Each attempt asks anew: what was sent as early data may be with somebody who keeps it.
+    std::array<uint8_t, 16> random{};
+    context_.reactor.FillRandom(random);
+    std::string key = proto::MakeWebSocketKey(random);
+    MuxClientSession& session = *context_.session;
+    auto request = UpgradeRequest(key, session);
+    if (!request.ok()) co_return request.status();
+    auto stream = co_await ConnectTls(route->addresses, config, *std::move(request));
     if (stream.ok()) {
       const TlsEngine& engine = (*stream)->engine();
-      const std::string ech = config.has_value() ? fmt::format("ECH accepted, outer name {}", OuterName(*config))
-                                                 : "WITHOUT ECH (-fallback)";
+      std::string ech = config.has_value() ? fmt::format("ECH accepted, outer name {}", OuterName(*config))
+                                           : "WITHOUT ECH (-fallback)";
+      if (engine.resumed()) ech += engine.early_data_accepted() ? ", resumed, 0-RTT" : ", resumed";
       // The deadline of the dial covers the upgrade.
       std::string description = fmt::format("{}, TLSv1.3, {}", (*stream)->peer(), ech);
       spdlog::debug("tls: {}, {}, {}", ech, (*stream)->peer(), engine.Describe());
       if (config.has_value()) context_.reactor.counters().ech_accepted.Add();
-      auto upgraded = co_await Upgrade(*std::move(stream), std::move(description));
+      auto upgraded = co_await Upgrade(*std::move(stream), std::move(key), session, std::move(description));
       co_return std::move(upgraded);
     }
     if (last_failure_.kind != TlsFailureKind::kEchRejected || !config.has_value()) {
@@ -200,12 +208,13 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
 }
 
 core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls(
-    std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config) {
+    std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config, std::string first_flight) {
   if (addresses.empty()) co_return Unavailable("no address to dial");
   auto socket = co_await ConnectRace(context_.reactor, std::move(addresses), ConnectRaceOptions{});
   if (!socket.ok()) co_return socket.status();
   TlsClientHandshake handshake;
   handshake.host = context_.config.server_host;
+  handshake.first_flight = std::move(first_flight);
   if (config.has_value()) handshake.ech_config_list = config->list;
   auto engine = TlsEngine::Client(context_.tls, handshake);
   if (!engine.ok()) co_return engine.status();
@@ -223,13 +232,8 @@ core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls
   co_return std::move(stream);
 }
 
-core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Upgrade(
-    std::unique_ptr<TlsStream> stream, std::string description) {
+absl::StatusOr<std::string> ClientChannel::UpgradeRequest(std::string_view key, const MuxClientSession& session) const {
   const Config& config = context_.config;
-  core::Reactor& reactor = context_.reactor;
-  std::array<uint8_t, 16> random{};
-  reactor.FillRandom(random);
-  const std::string key = proto::MakeWebSocketKey(random);
   auto builder = proto::HttpHeadBuilder::Request("GET", config.server_path);
   builder.Add("Host", proto::HttpsAuthority(config.server_host, config.server_port))
       .Add("Upgrade", "websocket")
@@ -237,19 +241,22 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
       .Add("Sec-WebSocket-Key", key)
       .Add("Sec-WebSocket-Version", "13");
   if (!config.token.empty()) builder.Add("Sec-WebSocket-Protocol", config.token);
-  const bool offered = config.protocol != Protocol::kLegacy;
-  MuxClientSession& session = *context_.session;
-  if (offered) {
+  if (config.protocol != Protocol::kLegacy) {
     builder.Add(proto::kMuxHeaderName,
                 proto::FormatMuxOffer({.session = session.id(), .window = kMuxFirstWindowBytes}));
   }
-  auto request = builder.Finish();
-  if (!request.ok()) co_return request.status();
+  return builder.Finish();
+}
+
+core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Upgrade(
+    std::unique_ptr<TlsStream> stream, std::string key, MuxClientSession& session, std::string description) {
+  const Config& config = context_.config;
+  core::Reactor& reactor = context_.reactor;
+  const bool offered = config.protocol != Protocol::kLegacy;
   core::Slice rest;
   std::optional<proto::MuxAnswer> answer;
   {
     ByteReader reader(*stream);
-    stream->Send(reactor.buffers().Copy(*request));
     HttpReader http(reader);
     proto::ResponseHead response;
     absl::Status read = co_await http.ReadResponse("GET", response);

@@ -27,6 +27,8 @@ absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeContext(const Config& conf
   // The tunnel speaks WebSocket over HTTP/1.1; browsers offer the same for wss://.
   options.alpn = for_doh ? std::vector<std::string>{"h2", "http/1.1"} : std::vector<std::string>{"http/1.1"};
   options.allow_tls12 = for_doh;
+  // A resolver need not know who asks again.
+  options.resume = !for_doh;
   return TlsClientContext::Create(options);
 }
 

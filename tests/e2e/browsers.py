@@ -143,16 +143,19 @@ class Firefox:
 
 
 class WebSocketPage(Origin):
-    """GET / is a page that opens a WebSocket and tells this origin how that went: `outcome`, "open" or "closed". An
-    image of it takes until then, so that no browser is done with the page before."""
+    """GET / is a page that opens a WebSocket, and further ones once that is open, and tells this origin how it went:
+    `outcome`, "open" or "closed". An image of it takes until then, so that no browser is done with the page before."""
 
-    def __init__(self, url, protocol):
+    def __init__(self, url, protocol, times=1):
         self.outcome = None
         self._told = asyncio.Event()
         self._page = f"""<!doctype html><title>page</title><img src=/hold><script>
-            const socket = new WebSocket({json.dumps(url)}, {json.dumps(protocol)});
-            socket.onopen = () => fetch('/open');
-            socket.onclose = () => fetch('/closed');
+            function open(times) {{
+              const socket = new WebSocket({json.dumps(url)}, {json.dumps(protocol)});
+              socket.onopen = () => times > 1 ? open(times - 1) : fetch('/open');
+              socket.onclose = () => fetch('/closed');
+            }}
+            open({times});
             </script>""".encode()
         super().__init__(self._answer)
 
