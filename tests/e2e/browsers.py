@@ -18,7 +18,10 @@ from waiting import wait_until
 
 LIMIT_SECONDS = 200  # of a browser's whole life, whatever its test does
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            # On a busy machine the HTTPS record may come long after the addresses; it is waited for 50 ms.
+            "--enable-features=UseDnsHttpsSvcb:UseDnsHttpsSvcbSecureExtraTimeMin/20s/"
+            "UseDnsHttpsSvcbSecureExtraTimeMax/20s"]
 
 
 def need(program):
@@ -82,7 +85,8 @@ class Firefox:
         "network.trr.mode": 3, "network.trr.bootstrapAddr": "127.0.0.1", "network.trr.allow-rfc1918": True,
         "network.trr.confirmationNS": "skip", "network.trr.request_timeout_ms": 30000,
         "network.trr.request_timeout_mode_trronly_ms": 30000, "network.dns.echconfig.enabled": True,
-        "network.dns.use_https_rr_as_altsvc": True, "network.http.http3.enable": False,
+        "network.dns.use_https_rr_as_altsvc": True, "network.dns.force_waiting_https_rr": True,
+        "network.http.http3.enable": False,
         # Nothing of its own accord.
         "app.update.enabled": False, "browser.safebrowsing.malware.enabled": False,
         "browser.safebrowsing.phishing.enabled": False, "datareporting.policy.dataSubmissionEnabled": False,
