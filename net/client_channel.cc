@@ -4,13 +4,9 @@
 
 #include "core/log.h"
 #include "ech/config_list.h"
-#include "net/byte_reader.h"
+#include "net/client_upgrade.h"
 #include "net/connect_race.h"
-#include "net/http_reader.h"
 #include "net/limits.h"
-#include "proto/http1_builder.h"
-#include "proto/http1_upgrade.h"
-#include "proto/url.h"
 #include "proto/websocket_handshake.h"
 
 namespace tunnel::net {
@@ -168,7 +164,7 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
     context_.reactor.FillRandom(random);
     std::string key = proto::MakeWebSocketKey(random);
     MuxClientSession& session = *context_.session;
-    auto request = UpgradeRequest(key, session);
+    auto request = UpgradeRequest(context_.config, key, session.id());
     if (!request.ok()) co_return request.status();
     auto stream = co_await ConnectTls(route->addresses, config, *std::move(request));
     if (stream.ok()) {
@@ -232,50 +228,18 @@ core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls
   co_return std::move(stream);
 }
 
-absl::StatusOr<std::string> ClientChannel::UpgradeRequest(std::string_view key, const MuxClientSession& session) const {
-  const Config& config = context_.config;
-  auto builder = proto::HttpHeadBuilder::Request("GET", config.server_path);
-  builder.Add("Host", proto::HttpsAuthority(config.server_host, config.server_port))
-      .Add("Upgrade", "websocket")
-      .Add("Connection", "Upgrade")
-      .Add("Sec-WebSocket-Key", key)
-      .Add("Sec-WebSocket-Version", "13");
-  if (!config.token.empty()) builder.Add("Sec-WebSocket-Protocol", config.token);
-  if (config.protocol != Protocol::kLegacy) {
-    builder.Add(proto::kMuxHeaderName,
-                proto::FormatMuxOffer({.session = session.id(), .window = kMuxFirstWindowBytes}));
-  }
-  return builder.Finish();
-}
-
 core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Upgrade(
     std::unique_ptr<TlsStream> stream, std::string key, MuxClientSession& session, std::string description) {
   const Config& config = context_.config;
   core::Reactor& reactor = context_.reactor;
   const bool offered = config.protocol != Protocol::kLegacy;
-  core::Slice rest;
-  std::optional<proto::MuxAnswer> answer;
-  {
-    ByteReader reader(*stream);
-    HttpReader http(reader);
-    proto::ResponseHead response;
-    absl::Status read = co_await http.ReadResponse("GET", response);
-    if (!read.ok()) co_return Annotate(read, "upgrade at {}", stream->peer());
-    absl::Status accepted = proto::CheckWebSocketAccept(response, proto::WebSocketAcceptFor(key), config.token);
-    if (!accepted.ok()) co_return Annotate(accepted, "upgrade at {}", stream->peer());
-    const std::optional<std::string_view> field = response.fields.Find(proto::kMuxHeaderName);
-    if (offered && field.has_value()) {
-      auto parsed = response.fields.Count(proto::kMuxHeaderName) == 1
-                        ? proto::ParseMuxAnswer(*field)
-                        : absl::StatusOr<proto::MuxAnswer>(ProtocolError("{} twice", proto::kMuxHeaderName));
-      if (!parsed.ok()) co_return Annotate(parsed.status(), "upgrade at {}", stream->peer());
-      answer = *parsed;
-    } else if (config.protocol == Protocol::kNative) {
-      co_return Unavailable("{} does not speak mux/2, and -proto native asks for it", stream->peer());
-    }
-    const std::string behind = http.TakeRest();
-    if (!behind.empty()) rest = reactor.buffers().Copy(behind);
+  UpgradeAnswer upgraded = co_await ReadUpgradeAnswer(*stream, config, std::move(key));
+  if (!upgraded.status.ok()) co_return Annotate(upgraded.status, "upgrade at {}", stream->peer());
+  const std::optional<proto::MuxAnswer>& answer = upgraded.mux;
+  if (!answer.has_value() && config.protocol == Protocol::kNative) {
+    co_return Unavailable("{} does not speak mux/2, and -proto native asks for it", stream->peer());
   }
+  core::Slice rest = upgraded.rest.empty() ? core::Slice() : reactor.buffers().Copy(upgraded.rest);
   auto link = std::make_unique<Link>(std::make_unique<WebSocket>(
       reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kClient, .keep_alive = !answer.has_value()}));
   const auto down = [this, &link = *link](const absl::Status& reason) { OnDown(link, reason); };

@@ -68,8 +68,6 @@ class ClientChannel {
   // Makes link_; what it was is the last of retired_ then.
   [[nodiscard]] core::Task<absl::Status> DialInTurn();
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Dial();
-  // The request that makes a connection a channel of `session`, with `key` as its Sec-WebSocket-Key.
-  [[nodiscard]] absl::StatusOr<std::string> UpgradeRequest(std::string_view key, const MuxClientSession& session) const;
   // Connects, and sends `first_flight` as soon as the server may have it.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ConnectTls(
       std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config, std::string first_flight);

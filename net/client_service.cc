@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "ech/config_source.h"
 #include "net/cares_resolver.h"
+#include "net/client_contexts.h"
 #include "net/client_pool.h"
 #include "net/doh_client.h"
 #include "net/doh_tls_connector.h"
@@ -13,37 +14,6 @@
 #include "net/udp_forward.h"
 
 namespace tunnel::net {
-namespace {
-
-absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeContext(const Config& config, bool for_doh) {
-  TlsClientOptions options;
-  options.ca_file = config.ca_file;
-  for (const std::string& pin : config.pins) {
-    Pin bytes{};
-    TUNNEL_CHECK(pin.size() == bytes.size());
-    std::copy(pin.begin(), pin.end(), bytes.begin());
-    options.pins.push_back(bytes);
-  }
-  // The tunnel speaks WebSocket over HTTP/1.1; browsers offer the same for wss://.
-  options.alpn = for_doh ? std::vector<std::string>{"h2", "http/1.1"} : std::vector<std::string>{"http/1.1"};
-  options.allow_tls12 = for_doh;
-  // A resolver need not know who asks again.
-  options.resume = !for_doh;
-  return TlsClientContext::Create(options);
-}
-
-absl::StatusOr<std::vector<DohEndpoint>> Endpoints(const Config& config) {
-  std::vector<DohEndpoint> endpoints;
-  for (const std::string& url : config.doh_urls) {
-    auto endpoint = ParseDohUrl(url);
-    if (!endpoint.ok()) return Annotate(endpoint.status(), "-dns {}", url);
-    endpoints.push_back(*std::move(endpoint));
-  }
-  if (endpoints.empty()) return InvalidArgument("-dns: expected at least one DoH resolver");
-  return endpoints;
-}
-
-}  // namespace
 
 class ClientService final : public TunnelService {
  public:
@@ -92,13 +62,13 @@ absl::Status ClientService::Start() {
   auto resolver = CaresResolver::Create(reactor(), CaresOptions{});
   if (!resolver.ok()) return resolver.status();
   resolver_ = *std::move(resolver);
-  auto doh_tls = MakeContext(config, true);
+  auto doh_tls = MakeDohContext(config);
   if (!doh_tls.ok()) return doh_tls.status();
   doh_tls_ = *std::move(doh_tls);
-  auto tunnel_tls = MakeContext(config, false);
+  auto tunnel_tls = MakeTunnelContext(config);
   if (!tunnel_tls.ok()) return tunnel_tls.status();
   tunnel_tls_ = *std::move(tunnel_tls);
-  auto endpoints = Endpoints(config);
+  auto endpoints = DohEndpoints(config);
   if (!endpoints.ok()) return endpoints.status();
   doh_connector_ = std::make_unique<DohTlsConnector>(reactor(), *doh_tls_, *resolver_);
   doh_ = std::make_unique<DohClient>(reactor(), *doh_connector_, *std::move(endpoints));
@@ -201,8 +171,8 @@ absl::StatusOr<std::unique_ptr<ClientShared>> ClientShared::Prepare(const Config
   const size_t addresses = std::max<size_t>(1, config.server_addresses.size());
   threads = static_cast<unsigned>(std::min<size_t>(threads, config.channels * addresses));
   // Made again on each core; here only to fail before anything runs.
-  if (auto context = MakeContext(config, false); !context.ok()) return context.status();
-  if (auto endpoints = Endpoints(config); !endpoints.ok()) return endpoints.status();
+  if (auto context = MakeTunnelContext(config); !context.ok()) return context.status();
+  if (auto endpoints = DohEndpoints(config); !endpoints.ok()) return endpoints.status();
   return std::make_unique<ClientShared>(config, threads);
 }
 

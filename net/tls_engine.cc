@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pool.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
 #include <array>
@@ -188,7 +190,11 @@ ssl_verify_result_t TlsEngine::VerifyPeer(SSL* ssl, uint8_t* out_alert) {
   // Rejected: the server must prove the outer name, or its retry configs are anyone's (RFC 9849 section 6.1.7).
   if (override_length > 0) self->failure_.outer_name.assign(override_name, override_length);
   const std::string& name = override_length > 0 ? self->failure_.outer_name : self->host_;
-  VerifyFailure failure = self->client_->verifier().Verify(SSL_get0_peer_certificates(ssl), name);
+  const STACK_OF(CRYPTO_BUFFER)* const chain = SSL_get0_peer_certificates(ssl);
+  if (chain != nullptr && sk_CRYPTO_BUFFER_num(chain) > 0) {
+    self->peer_leaf_ = bssl::UpRef(sk_CRYPTO_BUFFER_value(chain, 0));
+  }
+  VerifyFailure failure = self->client_->verifier().Verify(chain, name);
   if (failure.status.ok()) return ssl_verify_ok;
   *out_alert = failure.alert;
   self->verify_status_ =
@@ -356,6 +362,10 @@ std::string_view TlsEngine::alpn() const {
 std::string_view TlsEngine::server_name() const {
   const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name);
   return name == nullptr ? std::string_view() : name;
+}
+
+bssl::UniquePtr<X509> TlsEngine::peer_leaf() const {
+  return peer_leaf_ == nullptr ? nullptr : bssl::UniquePtr<X509>(X509_parse_from_buffer(peer_leaf_.get()));
 }
 
 std::string TlsEngine::Describe() const {

@@ -80,7 +80,8 @@ class TlsEngine {
   void FeedCiphertext(std::span<const uint8_t> bytes);
   // Copies what is unread of the borrowed bytes, so that their buffer is free. For a caller that stops reading.
   void KeepInput();
-  // ReadPlaintext has more to say without being fed: what is left of the input, or an end or error behind the last data.
+  // ReadPlaintext has more to say without being fed: what is left of the input, or an end or error behind the last
+  // data.
   [[nodiscard]] bool HasMore() const { return !input_.empty() || unsaid_; }
   // What was fed and not consumed yet.
   [[nodiscard]] std::span<const uint8_t> UnreadInput() const { return input_; }
@@ -132,6 +133,9 @@ class TlsEngine {
   [[nodiscard]] std::string_view server_name() const;  // server: the (inner) SNI, empty when there was none
   [[nodiscard]] std::string Describe() const;  // "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519", ", resumed" or ", 0-RTT"
 
+  // Client: the certificate that the server showed, accepted or not; null before it came.
+  [[nodiscard]] bssl::UniquePtr<X509> peer_leaf() const;
+
   // For SSL_CTX_sess_set_new_cb of a client's context: keeps what the server gave this engine.
   static int KeepTicket(SSL* ssl, SSL_SESSION* session);
 
@@ -158,6 +162,7 @@ class TlsEngine {
 
   bssl::UniquePtr<SSL> ssl_;
   const TlsClientContext* client_ = nullptr;  // null: a server
+  bssl::UniquePtr<CRYPTO_BUFFER> peer_leaf_;  // client: as it was shown
   std::string host_;                          // client
   std::string first_flight_;                  // client: until it was sent for good
   bool sent_early_ = false;                   // client: it went out as early data
@@ -165,7 +170,7 @@ class TlsEngine {
   bool done_ = false;
   bool shut_ = false;
   bool input_ended_ = false;
-  bool unsaid_ = false;  // an end or an error was met behind data
+  bool unsaid_ = false;             // an end or an error was met behind data
   std::span<const uint8_t> input_;  // unread: borrowed, or the tail of kept_
   std::vector<uint8_t> kept_;
   std::vector<uint8_t> output_;
