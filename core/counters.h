@@ -26,6 +26,8 @@ namespace tunnel::core {
   X(channels_refused) /* 503: a source with too many */                                \
   X(ech_accepted)                                                                      \
   X(ech_rejected)                                                                      \
+  X(server_lookups) /* by a client, of its server; one asks several questions */       \
+  X(server_lookups_failed)                                                             \
   X(handshakes_failed)                                                                 \
   X(upgrades_refused) /* 400, 401, 403, 404 */                                         \
   X(streams_opened)                                                                    \

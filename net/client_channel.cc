@@ -160,7 +160,6 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
     });
   }
   std::optional<ech::ConfigToUse> config = route->ech;
-  bool retried = false;
   for (;;) {
     last_failure_ = {};
     auto stream = co_await ConnectTls(route->addresses, config);
@@ -183,16 +182,13 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
     const ech::Rejection rejection = context_.directory.OnRejected(*config, last_failure_.retry_configs);
     switch (rejection.action) {
       case ech::RejectionAction::kRetryOnceWithRetryConfigs:
-        if (retried) co_return stream.status();
-        retried = true;
         spdlog::info("channel {}: ECH rejected, trying once more with the server's retry configs", number_);
         config = rejection.retry;
         continue;
       case ech::RejectionAction::kEchDisabledByServer:
         co_return Annotate(stream.status(),
-                           "the server says that it has no ECH any more; ask its operator, or accept "
-                           "an open name with -fallback");
-      case ech::RejectionAction::kRefreshFromDns:
+                           "the server says that it has no ECH any more; have its operator start it with its ECH keys, "
+                           "or accept an open name with -fallback");
       case ech::RejectionAction::kBackOff:
         co_return stream.status();
     }
