@@ -175,7 +175,7 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
       co_return std::move(upgraded);
     }
     if (last_failure_.kind != TlsFailureKind::kEchRejected || !config.has_value()) {
-      context_.directory.ForgetAddresses();
+      context_.directory.OnDialFailed();
       co_return stream.status();
     }
     context_.reactor.counters().ech_rejected.Add();

@@ -74,8 +74,8 @@ ech::Rejection ServerDirectory::OnRejected(const ech::ConfigToUse& used, const s
   return rejection;
 }
 
-void ServerDirectory::ForgetAddresses() {
-  ask_([](ServerKeeper& keeper) { keeper.OnAddressesFailed(); });
+void ServerDirectory::OnDialFailed() {
+  ask_([](ServerKeeper& keeper) { keeper.OnDialFailed(); });
 }
 
 }  // namespace tunnel::net

@@ -41,8 +41,8 @@ class ServerDirectory {
 
   // What to do after the server rejected `used` (RFC 9849 section 6.1.6); the keeper hears of it.
   [[nodiscard]] ech::Rejection OnRejected(const ech::ConfigToUse& used, const std::vector<uint8_t>& retry_configs);
-  // Dialling the addresses failed: they are asked for again.
-  void ForgetAddresses();
+  // A dial failed otherwise: what is known is asked for again.
+  void OnDialFailed();
 
   // What the keeper told.
   void Learn(std::shared_ptr<const ServerKnowledge> knowledge);

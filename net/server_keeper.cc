@@ -293,8 +293,8 @@ void ServerKeeper::OnRejected(const ech::ConfigToUse& used, const ech::Rejection
   LookUpSoon();
 }
 
-void ServerKeeper::OnAddressesFailed() {
-  if (addresses_given_) return;
+void ServerKeeper::OnDialFailed() {
+  if (!LooksUp(config_)) return;
   suspect_ = true;
   Publish();
   LookUpSoon();

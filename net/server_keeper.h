@@ -62,8 +62,9 @@ class ServerKeeper {
   void Subscribe(Told told);
   // A handshake with `used` was rejected: its retry configs are kept, and a lookup is due.
   void OnRejected(const ech::ConfigToUse& used, const ech::Rejection& rejection);
-  // Dialling the addresses failed: a lookup is due.
-  void OnAddressesFailed();
+  // A dial failed: the server may have moved, or its list may have gone with the outer name it stands for, whose
+  // certificate would have had to vouch for a rejection. A lookup is due.
+  void OnDialFailed();
 
  private:
   ServerKeeper(core::Reactor& reactor, const Config& config, ech::DohTransport& doh, core::Scope& scope,

@@ -326,16 +326,27 @@ TEST_F(ServerKeeperTest, AsksAgainWhenTheAddressFails) {
   Start();
   RunFor(1min);
   doh_.address = "192.0.2.2";
-  directory_->ForgetAddresses();
+  directory_->OnDialFailed();
   EXPECT_EQ(Failure(), "waits");
   RunFor(5ms);
   EXPECT_THAT(AddressesNow(), ElementsAre("192.0.2.2:443"));
-  for (int i = 0; i < 50; ++i) directory_->ForgetAddresses();
+  for (int i = 0; i < 50; ++i) directory_->OnDialFailed();
   RunFor(1s);
   EXPECT_EQ(doh_.lookups, 2);
   EXPECT_THAT(AddressesNow(), ElementsAre("192.0.2.2:443")) << "the old ones meanwhile";
   RunFor(kLookupSpacing);
   EXPECT_EQ(doh_.lookups, 3);
+}
+
+TEST_F(ServerKeeperTest, AsksAgainForTheListAloneToo) {
+  config_.server_addresses = {*core::SocketAddress::Parse("192.0.2.9", 0)};
+  Start();
+  RunFor(1min);
+  doh_.list = NewList();
+  directory_->OnDialFailed();
+  RunFor(5ms);
+  EXPECT_EQ(ListNow(), doh_.list);
+  EXPECT_THAT(AddressesNow(), ElementsAre("192.0.2.9:443"));
 }
 
 TEST_F(ServerKeeperTest, FollowsTheServersOwnRecord) {
@@ -369,7 +380,7 @@ TEST_F(ServerKeeperTest, AsksNothingWhenAllIsGiven) {
   EXPECT_THAT(AddressesNow(), ElementsAre("192.0.2.9:443"));
   const std::vector<uint8_t> retry = NewList();
   EXPECT_EQ(Reject(retry), ech::RejectionAction::kRetryOnceWithRetryConfigs);
-  directory_->ForgetAddresses();
+  directory_->OnDialFailed();
   RunFor(24h);
   EXPECT_EQ(ListNow(), retry);
   EXPECT_EQ(doh_.lookups, 0);
