@@ -219,6 +219,48 @@ absl::StatusOr<std::vector<CacheEntry>> ParseCacheFile(std::string_view text) {
   return entries;
 }
 
+namespace {
+
+std::string FormatServerLine(const CacheKey& key) {
+  return fmt::format("server {} {} {}\n", key.host, key.port, key.ech_name);
+}
+
+std::string FormatConfig(const SavedConfig& config) {
+  std::string text = fmt::format("list {} {} {} {}\n", config.origin == ConfigOrigin::kDns ? "dns" : "retry",
+                                 config.stored_seconds, config.expires_seconds, proto::Base64Encode(config.list));
+  for (const Sha256Digest& digest : config.rejected) text += fmt::format("rejected {}\n", proto::Base64Encode(digest));
+  return text;
+}
+
+std::string FormatAddresses(const SavedAddresses& saved) {
+  std::string text = fmt::format("addresses {} {}", saved.stored_seconds, saved.expires_seconds);
+  const size_t count = std::min(saved.addresses.size(), kCachedAddresses);
+  for (size_t i = 0; i < count; ++i) text += fmt::format(" {}", saved.addresses[i].ToString());
+  return text + '\n';
+}
+
+// Whether these lines would be read again. What would not must not take the rest of the file with it.
+bool CanBeRead(const std::string& lines) {
+  return ParseCacheFile(fmt::format("{}\n{}{}\n", kCacheFileFirstLine, lines, kCacheFileLastLine)).ok();
+}
+
+std::string FormatEntry(const CacheEntry& entry) {
+  const std::string server = FormatServerLine(entry.key);
+  if (!CanBeRead(server)) return "";
+  std::string text = server;
+  if (entry.config.has_value() && entry.config->list.size() <= kCachedListLimitBytes) {
+    const std::string lines = FormatConfig(*entry.config);
+    if (CanBeRead(server + lines)) text += lines;
+  }
+  if (entry.addresses.has_value()) {
+    const std::string line = FormatAddresses(*entry.addresses);
+    if (CanBeRead(server + line)) text += line;
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string FormatCacheFile(std::vector<CacheEntry> entries) {
   std::ranges::sort(entries, [](const CacheEntry& a, const CacheEntry& b) {
     return std::tuple(NewestOf(b), std::tie(a.key.host, a.key.port, a.key.ech_name)) <
@@ -226,23 +268,7 @@ std::string FormatCacheFile(std::vector<CacheEntry> entries) {
   });
   if (entries.size() > kCachedServers) entries.resize(kCachedServers);
   std::string text = fmt::format("{}\n", kCacheFileFirstLine);
-  for (const CacheEntry& entry : entries) {
-    text += fmt::format("server {} {} {}\n", entry.key.host, entry.key.port, entry.key.ech_name);
-    if (entry.config.has_value() && !entry.config->list.empty() && entry.config->list.size() <= kCachedListLimitBytes) {
-      text += fmt::format("list {} {} {} {}\n", entry.config->origin == ConfigOrigin::kDns ? "dns" : "retry",
-                          entry.config->stored_seconds, entry.config->expires_seconds,
-                          proto::Base64Encode(entry.config->list));
-      for (const Sha256Digest& digest : entry.config->rejected) {
-        text += fmt::format("rejected {}\n", proto::Base64Encode(digest));
-      }
-    }
-    if (entry.addresses.has_value() && !entry.addresses->addresses.empty()) {
-      text += fmt::format("addresses {} {}", entry.addresses->stored_seconds, entry.addresses->expires_seconds);
-      const size_t count = std::min(entry.addresses->addresses.size(), kCachedAddresses);
-      for (size_t i = 0; i < count; ++i) text += fmt::format(" {}", entry.addresses->addresses[i].ToString());
-      text += '\n';
-    }
-  }
+  for (const CacheEntry& entry : entries) text += FormatEntry(entry);
   text += fmt::format("{}\n", kCacheFileLastLine);
   return text;
 }

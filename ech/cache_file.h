@@ -60,7 +60,7 @@ struct CacheEntry {
 [[nodiscard]] absl::StatusOr<std::vector<CacheEntry>> ParseCacheFile(std::string_view text);
 
 // The text of these entries, within the bounds above: a list over its limit is left out, so are addresses over theirs,
-// and of servers over theirs those whose entries are oldest.
+// and of servers over theirs those whose entries are oldest. What ParseCacheFile would refuse is left out too.
 [[nodiscard]] std::string FormatCacheFile(std::vector<CacheEntry> entries);
 
 // The entry of `key` in `path`; nothing when there is no file, or no such entry. A file that cannot be understood is

@@ -24,7 +24,9 @@ std::string ResolversAsked(const Config& config) {
 
 std::string CacheName(const std::string& name) {
   const absl::StatusOr<std::string> canonical = proto::CanonicalDnsName(name);
-  return canonical.ok() ? *canonical : name;  // an IPv6 literal
+  if (canonical.ok()) return *canonical;
+  const auto literal = core::SocketAddress::Parse(name, 0);
+  return literal.has_value() ? literal->ip() : name;
 }
 
 std::string FormatAge(Duration age) {

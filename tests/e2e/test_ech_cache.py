@@ -231,6 +231,7 @@ def test_one_lookup_for_all_cores(lab):
     assert client.process.counters()["server_lookups"] == 1
 
 
+@pytest.mark.sanitizers
 @pytest.mark.one_backend
 def test_cores_share_what_the_server_sent(lab, stale_config):
     """A rejection on one core spares the others theirs."""

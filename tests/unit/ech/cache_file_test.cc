@@ -155,6 +155,29 @@ TEST(CacheFileTest, EveryAddressTheDnsMayGiveIsReadAgain) {
   EXPECT_EQ(parsed->front().addresses->addresses.size(), 4U);
 }
 
+TEST(CacheFileTest, WritesNothingThatItWouldNotRead) {
+  const CacheEntry good = MakeEntry("good.example");
+  const auto rest = [&](CacheEntry bad) {
+    const auto parsed = ParseCacheFile(FormatCacheFile({std::move(bad), good}));
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->back(), good);
+    return *parsed;
+  };
+  for (const char* name : {"", "with space", "Upper.example", "new\nline"}) {
+    EXPECT_EQ(rest(MakeEntry(name, 1'900'000'000)).size(), 1U) << name;
+  }
+  CacheEntry entry = MakeEntry("bad.example", 1'900'000'000);
+  entry.config->list.clear();
+  entry.addresses->addresses.push_back(At("192.0.2.1", 0));
+  EXPECT_FALSE(rest(entry).front().config);
+  EXPECT_FALSE(rest(entry).front().addresses);
+  entry = MakeEntry("bad.example", 1'900'000'000);
+  entry.config->expires_seconds = INT64_MAX;
+  entry.addresses->stored_seconds = -1;
+  EXPECT_FALSE(rest(entry).front().config);
+  EXPECT_FALSE(rest(entry).front().addresses);
+}
+
 class CacheFileOnDiskTest : public testing::Test {
  protected:
   CacheFileOnDiskTest() {
