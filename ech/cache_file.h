@@ -25,7 +25,7 @@ inline constexpr std::string_view kCacheFileFirstLine = "ech-tunnel ech-cache 1"
 inline constexpr size_t kCachedServers = 64;
 inline constexpr size_t kCachedAddresses = 32;
 // An ECHConfig has about 70 bytes; a list over this is used and not kept.
-inline constexpr size_t kCachedListLimitBytes = 8 * 1024;
+inline constexpr size_t kCachedListLimitBytes = size_t{8} * 1024;
 inline constexpr size_t kCacheFileLimitBytes = size_t{1024} * 1024;
 static_assert(kCachedServers * (kCachedListLimitBytes * 4 / 3 + kCachedAddresses * 56 + 1024) < kCacheFileLimitBytes);
 
