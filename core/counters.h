@@ -27,6 +27,8 @@ namespace tunnel::core {
   X(ech_accepted)     /* handshakes done with ECH */                                   \
   X(ech_rejected)     /* offered, no key for it; at a server GREASE counts too */      \
   X(ech_absent)       /* server: handshakes done without the extension */              \
+  X(server_lookups)   /* by a client, of its server; one asks several questions */     \
+  X(server_lookups_failed)                                                             \
   X(handshakes_failed)                                                                 \
   X(upgrades_refused) /* 400, 401, 403, 404 */                                         \
   X(streams_opened)                                                                    \

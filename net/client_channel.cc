@@ -156,7 +156,6 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
     });
   }
   std::optional<ech::ConfigToUse> config = route->ech;
-  bool retried = false;
   for (;;) {
     last_failure_ = {};
     // Each attempt asks anew: what was sent as early data may be with somebody who keeps it.
@@ -180,23 +179,20 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
       co_return std::move(upgraded);
     }
     if (last_failure_.kind != TlsFailureKind::kEchRejected || !config.has_value()) {
-      context_.directory.ForgetAddresses();
+      context_.directory.OnDialFailed();
       co_return stream.status();
     }
     context_.reactor.counters().ech_rejected.Add();
     const ech::Rejection rejection = context_.directory.OnRejected(*config, last_failure_.retry_configs);
     switch (rejection.action) {
       case ech::RejectionAction::kRetryOnceWithRetryConfigs:
-        if (retried) co_return stream.status();
-        retried = true;
         spdlog::info("channel {}: ECH rejected, trying once more with the server's retry configs", number_);
         config = rejection.retry;
         continue;
       case ech::RejectionAction::kEchDisabledByServer:
         co_return Annotate(stream.status(),
-                           "the server says that it has no ECH any more; ask its operator, or accept "
-                           "an open name with -fallback");
-      case ech::RejectionAction::kRefreshFromDns:
+                           "the server says that it has no ECH any more; have its operator start it with its ECH keys, "
+                           "or accept an open name with -fallback");
       case ech::RejectionAction::kBackOff:
         co_return stream.status();
     }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "net/name_guard.h"
 
 namespace tunnel::net {
 namespace {
@@ -40,6 +41,12 @@ absl::StatusOr<std::vector<DohEndpoint>> DohEndpoints(const Config& config) {
   for (const std::string& url : config.doh_urls) {
     auto endpoint = ParseDohUrl(url);
     if (!endpoint.ok()) return Annotate(endpoint.status(), "-dns {}", url);
+    if (!config.fallback && IsSameHost(endpoint->host, config.server_host) && !IsAddress(endpoint->host)) {
+      return InvalidArgument(
+          "-dns {}: this is the name that ECH hides, and would be looked up and sent in clear; expected the address of "
+          "the resolver, with -ca or -pin",
+          url);
+    }
     endpoints.push_back(*std::move(endpoint));
   }
   if (endpoints.empty()) return InvalidArgument("-dns: expected at least one DoH resolver");

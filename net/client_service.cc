@@ -1,7 +1,6 @@
 #include "net/client_service.h"
 
 #include "core/log.h"
-#include "ech/config_source.h"
 #include "net/cares_resolver.h"
 #include "net/client_contexts.h"
 #include "net/client_pool.h"
@@ -9,8 +8,11 @@
 #include "net/doh_tls_connector.h"
 #include "net/forward_listener.h"
 #include "net/limits.h"
+#include "net/name_guard.h"
 #include "net/proxy_listener.h"
 #include "net/reverse_forwards.h"
+#include "net/server_directory.h"
+#include "net/server_keeper.h"
 #include "net/udp_forward.h"
 
 namespace tunnel::net {
@@ -19,7 +21,10 @@ class ClientService final : public TunnelService {
  public:
   ClientService(core::Reactor& reactor, ClientShared& shared, core::ReactorGroup& group)
       : TunnelService(reactor), shared_(shared), group_(group) {}
-  ~ClientService() override { shared_.services[reactor().index()] = nullptr; }
+  ~ClientService() override {
+    shared_.services[reactor().index()] = nullptr;
+    if (keeper_ != nullptr) shared_.keeper = nullptr;
+  }
 
   absl::Status Start();
 
@@ -36,6 +41,8 @@ class ClientService final : public TunnelService {
   [[nodiscard]] bool HasLingeringStreams() const override { return pool_->HasLingeringStreams(); }
   [[nodiscard]] bool HasChannels() const override { return pool_->channels_up() > 0; }
 
+  // Makes keeper_, on core 0, and has every core told what it knows.
+  absl::Status StartKeeper();
   absl::Status StartUdpForward(const ListenSpec& spec);
   void OnAccepted(const ListenSpec& spec, core::StreamSocket socket);
   void Serve(const ListenSpec& spec, core::StreamSocket socket);
@@ -44,11 +51,13 @@ class ClientService final : public TunnelService {
 
   ClientShared& shared_;
   core::ReactorGroup& group_;
-  std::unique_ptr<CaresResolver> resolver_;
+  std::unique_ptr<CaresResolver> cares_;
+  std::unique_ptr<NameGuard> resolver_;
   std::unique_ptr<TlsClientContext> doh_tls_;
   std::unique_ptr<TlsClientContext> tunnel_tls_;
   std::unique_ptr<DohTlsConnector> doh_connector_;
   std::unique_ptr<DohClient> doh_;
+  std::unique_ptr<ServerKeeper> keeper_;  // on core 0
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
   std::unique_ptr<UdpAssociateSet> associations_;
@@ -61,20 +70,30 @@ absl::Status ClientService::Start() {
   const Config& config = shared_.config;
   auto resolver = CaresResolver::Create(reactor(), CaresOptions{});
   if (!resolver.ok()) return resolver.status();
-  resolver_ = *std::move(resolver);
+  cares_ = *std::move(resolver);
+  resolver_ = std::make_unique<NameGuard>(*cares_, config.fallback ? "" : config.server_host);
   auto doh_tls = MakeDohContext(config);
   if (!doh_tls.ok()) return doh_tls.status();
   doh_tls_ = *std::move(doh_tls);
   auto tunnel_tls = MakeTunnelContext(config);
   if (!tunnel_tls.ok()) return tunnel_tls.status();
   tunnel_tls_ = *std::move(tunnel_tls);
-  auto endpoints = DohEndpoints(config);
-  if (!endpoints.ok()) return endpoints.status();
-  doh_connector_ = std::make_unique<DohTlsConnector>(reactor(), *doh_tls_, *resolver_);
-  doh_ = std::make_unique<DohClient>(reactor(), *doh_connector_, *std::move(endpoints));
-  auto directory = ServerDirectory::Create(reactor(), config, *doh_);
-  if (!directory.ok()) return directory.status();
-  directory_ = *std::move(directory);
+  directory_ = std::make_unique<ServerDirectory>(reactor(), config, [this](ServerDirectory::ToKeeper call) {
+    if (keeper_ != nullptr) {
+      call(*keeper_);
+      return;
+    }
+    group_.Post(reactor().index(), 0, [&shared = shared_, call = std::move(call)]() mutable {
+      if (shared.keeper != nullptr) call(*shared.keeper);
+    });
+  });
+  if (reactor().index() == 0) {
+    auto endpoints = DohEndpoints(config);
+    if (!endpoints.ok()) return endpoints.status();
+    doh_connector_ = std::make_unique<DohTlsConnector>(reactor(), *doh_tls_, *resolver_);
+    doh_ = std::make_unique<DohClient>(reactor(), *doh_connector_, *std::move(endpoints));
+    TUNNEL_RETURN_IF_ERROR(StartKeeper());
+  }
   pool_ = std::make_unique<ClientPool>(reactor(), config, *tunnel_tls_, *directory_);
   associations_ = std::make_unique<UdpAssociateSet>(reactor(), *pool_);
   reverse_ = std::make_unique<ReverseForwards>(reactor(), pool_->session(), *resolver_, relays(), scope());
@@ -114,6 +133,23 @@ absl::Status ClientService::Start() {
   for (unsigned i = 0; i < config.channels; ++i) {
     for (const core::SocketAddress& address : config.server_addresses) add(address);
     if (config.server_addresses.empty()) add(std::nullopt);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ClientService::StartKeeper() {
+  auto keeper =
+      ServerKeeper::Create(reactor(), shared_.config, *doh_, scope(), ServerKeeper::CacheFileOf(shared_.config));
+  if (!keeper.ok()) return keeper.status();
+  keeper_ = *std::move(keeper);
+  shared_.keeper = keeper_.get();
+  keeper_->Subscribe([this](const auto& knowledge) { directory_->Learn(knowledge); });
+  for (unsigned core = 1; core < group_.size(); ++core) {
+    keeper_->Subscribe([this, core](const std::shared_ptr<const ServerKnowledge>& knowledge) {
+      group_.Post(0, core, [&shared = shared_, core, knowledge] {
+        if (ClientService* service = shared.services[core]) service->directory_->Learn(knowledge);
+      });
+    });
   }
   return absl::OkStatus();
 }
@@ -174,6 +210,17 @@ absl::StatusOr<std::unique_ptr<ClientShared>> ClientShared::Prepare(const Config
   if (auto context = MakeTunnelContext(config); !context.ok()) return context.status();
   if (auto endpoints = DohEndpoints(config); !endpoints.ok()) return endpoints.status();
   return std::make_unique<ClientShared>(config, threads);
+}
+
+std::string ClientShared::DohNameInClear(const Config& config) {
+  if (!ServerKeeper::LooksUp(config)) return {};
+  const auto endpoints = DohEndpoints(config);
+  if (!endpoints.ok()) return {};
+  std::vector<std::string> names;
+  for (const DohEndpoint& endpoint : *endpoints) {
+    if (!IsAddress(endpoint.host)) names.push_back(endpoint.host);
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
 absl::StatusOr<std::unique_ptr<TunnelService>> MakeClientService(core::Reactor& reactor, ClientShared& shared,

@@ -12,6 +12,7 @@
 namespace tunnel::net {
 
 class ClientService;
+class ServerKeeper;
 
 // What the cores of a client share: constant after Prepare(), but for `up` and `services`.
 class ClientShared {
@@ -19,6 +20,9 @@ class ClientShared {
   // Checks what can be checked before anything runs: trust anchors, pins, the ECHConfigList. Uses at most `threads`
   // cores, and no more than there are channels, so that every core has one.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<ClientShared>> Prepare(const Config& config, unsigned threads);
+
+  // The DoH resolvers that are given by name, which is looked up in clear; empty when there are none, or none is asked.
+  [[nodiscard]] static std::string DohNameInClear(const Config& config);
 
   [[nodiscard]] unsigned threads() const { return static_cast<unsigned>(services.size()); }
 
@@ -29,6 +33,8 @@ class ClientShared {
   std::vector<core::SocketAddress> bound;
   // Used on their own core only.
   std::vector<ClientService*> services;
+  // Core 0 only.
+  ServerKeeper* keeper = nullptr;
 
   ClientShared(const Config& c, unsigned threads) : config(c), up(threads), bound(c.listen.size()), services(threads) {}
 };

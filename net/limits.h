@@ -45,6 +45,25 @@ inline constexpr core::Duration kReplaceAgain = std::chrono::minutes(1);
 // Connections that a channel keeps beside its own for streams which could not be moved.
 inline constexpr size_t kRetiredLinks = 8;
 
+// --- what is known of the server ---
+// Taken of an address's TTL: a short one would mean a lookup a dial, a long one an address that moved long ago.
+inline constexpr core::Duration kShortestAddressTtl = std::chrono::seconds(30);
+inline constexpr core::Duration kLongestAddressTtl = std::chrono::hours(1);
+// One lookup, all its questions together.
+inline constexpr core::Duration kLookupLimit = std::chrono::seconds(15);
+// Between lookups that nothing but failed dials asked for.
+inline constexpr core::Duration kLookupSpacing = std::chrono::seconds(5);
+// After a lookup that failed the next waits this long, and twice as long after each that fails too, less half by lot.
+inline constexpr core::Duration kLookupBackOffMin = std::chrono::seconds(1);
+inline constexpr core::Duration kLookupBackOffMax = std::chrono::seconds(60);
+// A dial whose addresses or list failed the last time waits for a lookup that is going on, and no longer than this.
+inline constexpr core::Duration kSuspectWait = std::chrono::seconds(1);
+// Times alone are not written more often than this: a TTL of a minute would wear a router's flash out.
+inline constexpr std::chrono::seconds kSaveInterval = std::chrono::hours(1);
+// While another process writes the file; it is let be after so many attempts.
+inline constexpr core::Duration kSaveAgain = std::chrono::seconds(1);
+inline constexpr unsigned kSaveAttempts = 5;
+
 // --- streams ---
 // Payload of one DATA message; what the original sends at most.
 inline constexpr size_t kDataMessageBytes = size_t{32} * 1024;

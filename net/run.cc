@@ -119,6 +119,14 @@ absl::Status RunTunnel(const Config& config, absl::AnyInvocable<void()> prepared
     spdlog::warn("-fallback: channels are dialled WITHOUT ECH; everyone on the path reads the name {}",
                  config.server_host);
   }
+  if (client != nullptr) {
+    if (const std::string names = ClientShared::DohNameInClear(config); !names.empty()) {
+      spdlog::warn(
+          "-dns: {} is looked up in clear, by the system's resolvers; -dns https://IP/dns-query with -ca or "
+          "-pin where its certificate needs them, or -ech-config with -ip, avoids that",
+          names);
+    }
+  }
   core::ReactorGroup& group = made_group.emplace(config.reactor, threads);
   Program program(group);
   absl::Status status = group.Run([&](core::Reactor& reactor) -> absl::StatusOr<std::unique_ptr<core::CoreService>> {

@@ -18,6 +18,7 @@
 #include "net/connect_race.h"
 #include "net/doh_tls_connector.h"
 #include "net/limits.h"
+#include "net/name_guard.h"
 #include "net/server_lookup.h"
 #include "net/tls_stream.h"
 #include "net/web_socket_ping.h"
@@ -115,7 +116,8 @@ class ServerCheck {
     endpoints_ = *std::move(endpoints);
     auto resolver = CaresResolver::Create(reactor_, CaresOptions{});
     if (!resolver.ok()) return resolver.status();
-    resolver_ = *std::move(resolver);
+    cares_ = *std::move(resolver);
+    resolver_ = std::make_unique<NameGuard>(*cares_, config_.fallback ? "" : config_.server_host);
     for (core::SocketAddress address : config_.server_addresses) {
       if (!address.is_unix()) address.set_port(config_.server_port);
       addresses_.push_back(address);
@@ -388,7 +390,8 @@ class ServerCheck {
   std::unique_ptr<TlsClientContext> tls_;
   std::unique_ptr<TlsClientContext> doh_tls_;
   std::vector<DohEndpoint> endpoints_;
-  std::unique_ptr<CaresResolver> resolver_;
+  std::unique_ptr<CaresResolver> cares_;
+  std::unique_ptr<NameGuard> resolver_;
 
   std::vector<CheckStep> steps_;
   core::TimePoint began_;

@@ -21,6 +21,7 @@ using proto::HttpsRecord;
 struct Services {
   std::string name;                   // where the aliases lead: what "." as a service's target means
   std::vector<HttpsRecord> services;  // none: there are no records
+  bool of_port = true;                // they are about the port that is dialled, and not about 443
   uint32_t ttl_seconds = UINT32_MAX;
 };
 
@@ -103,7 +104,9 @@ core::Task<absl::StatusOr<Services>> FindServicesOfPort(ech::DohTransport* trans
     if (!prefixed.ok() || !prefixed->services.empty()) co_return std::move(prefixed);
   }
   core::Task<absl::StatusOr<Services>> find = FindServices(transport, *std::move(canonical));
-  co_return co_await std::move(find);
+  absl::StatusOr<Services> plain = co_await std::move(find);
+  if (plain.ok()) plain->of_port = port == proto::kHttpsPort;
+  co_return std::move(plain);
 }
 
 // Addresses of one family; none is no failure.
@@ -234,11 +237,14 @@ core::Task<ServerAnswer> LookUp(ech::DohTransport* transport, ServerQuestion que
     answer.ech_config_list = service->ech;
     answer.ech_ttl_seconds = services->ttl_seconds;
   }
-  if (own && service != nullptr && service->port.has_value()) answer.port = *service->port;
+  // The records of the bare name say where the server's port 443 is; of a server on another one they tell the list
+  // only.
+  const bool follow = own && services.ok() && services->of_port;
+  if (follow && service != nullptr && service->port.has_value()) answer.port = *service->port;
   if (!question.want_addresses) co_return std::move(answer);
 
   // Where the service is: aliases and the record's target move it away from the host's own addresses.
-  if (own && services.ok() && ask_services) {
+  if (follow && ask_services) {
     const std::string& target = service == nullptr || service->target == "." ? services->name : service->target;
     if (!SameName(target, question.host) &&
         !SameName(target, fmt::format("_{}._https.{}", question.port, question.host))) {

@@ -35,9 +35,10 @@ struct ServerAnswer {
 };
 
 // Looks both up, side by side. The HTTPS records of `_PORT._https.NAME` come before those of NAME when the port is not
-// 443 (RFC 9460 section 9.1); AliasMode and CNAMEs are followed, at most kMaxAliases in a row. Of several services the
-// one of the lowest priority that has ech= is taken, by lot among equals; its address hints serve when its name has no
-// addresses. Failures say which name lacks what, or which resolver failed how. `transport` must outlive the task.
+// 443 (RFC 9460 section 9.1), and of those of NAME only ech= is taken then; AliasMode and CNAMEs are followed, at most
+// kMaxAliases in a row. Of several services the one of the lowest priority that has ech= is taken, by lot among equals;
+// its address hints serve when its name has no addresses. Failures say which name lacks what, or which resolver failed
+// how. `transport` must outlive the task.
 [[nodiscard]] core::Task<ServerAnswer> LookUpServer(ech::DohTransport& transport, ServerQuestion question);
 
 inline constexpr int kMaxAliases = 8;

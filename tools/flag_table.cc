@@ -266,7 +266,9 @@ const Flag kFlags[] = {
      .set = SetToken},
     {.spec = {.name = "state", .argument = "DIR"},
      .default_text = "$STATE_DIRECTORY, else $XDG_STATE_HOME/ech-tunnel, else ~/.local/state/ech-tunnel",
-     .help = "Where made keys and certificates are kept.",
+     .help =
+         "Where made keys and certificates are kept, and of a client what it has learnt of its servers (ech-cache), so "
+         "that it starts without DoH.",
      .set = [](std::string_view value, Draft& draft) { return SetDirectory(value, draft.config.state_directory); }},
 
     {.spec = {.name = "ip", .argument = "ADDRESS,..."},

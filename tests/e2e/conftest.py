@@ -157,12 +157,13 @@ class Lab:
         return Server(process, port, keys)
 
     def client(self, server_port, *extra, config=None, listen=None, port=None, channels=1, token=TOKEN, up=True,
-               pin_address=True, path="/tunnel", ca=None, env=None):
+               pin_address=True, path="/tunnel", ca=None, env=None, state=None):
         """A client with a proxy:// listener, or `listen` with {port} in it. `config`: an ECHConfigList in base64, or
         None when `extra` says how to come by one. Waits until it listens and, with `up`, until its channels are up."""
         port = port or free_port()
-        state = self.path("client-state")
-        state.mkdir()
+        if state is None:
+            state = self.path("client-state")
+            state.mkdir()
         arguments = ["-l", (listen or "proxy://127.0.0.1:{port}").format(port=port), "-f",
                      f"wss://{HIDDEN}:{server_port}{path}", "-ca", ca or self.pki.ca, "-n", channels, "-state", state]
         if pin_address:

@@ -155,7 +155,7 @@ class ClientSide final : public net::TunnelService {
  public:
   ClientSide(core::Reactor& reactor, const net::Config& config, ServerSharing& sharing, bool share_port)
       : TunnelService(reactor) {
-    auto directory = net::ServerDirectory::Create(reactor, config, doh_);
+    auto directory = net::ServerDirectory::Create(reactor, config, doh_, scope());
     TUNNEL_CHECK(directory.ok());
     directory_ = *std::move(directory);
     pool_ = std::make_unique<net::ClientPool>(reactor, config, *TheServerIdentity().client_tls, *directory_);

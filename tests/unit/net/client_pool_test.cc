@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -41,20 +40,13 @@ static_assert((kLongestDraw + 1) % static_cast<uint64_t>(kBackOffMax.count()) ==
 static_assert((kLongestDraw + 1) % static_cast<uint64_t>(64 * kBackOffMin.count()) == 0);
 static_assert((kLongestDraw + 1) % static_cast<uint64_t>(kDialSpacing.count()) == 0);
 
-// Fails every question, and remembers when it was asked.
 class DeadDoh final : public ech::DohTransport {
  public:
-  explicit DeadDoh(core::Reactor& reactor) : reactor_(reactor) {}
   core::Task<absl::StatusOr<std::vector<uint8_t>>> Query(std::string name, uint16_t type) override {
     (void)name;
     (void)type;
-    asked.insert(reactor_.now());
     co_return Unavailable("nobody answers");
   }
-  std::set<TimePoint> asked;
-
- private:
-  core::Reactor& reactor_;
 };
 
 class LoopbackResolver final : public Resolver {
@@ -144,12 +136,26 @@ class ClientPoolTest : public ManualReactorTest {
     auto tls = TlsClientContext::Create(client_options_);
     ASSERT_TRUE(tls.ok()) << tls.status();
     client_tls_ = *std::move(tls);
-    auto directory = ServerDirectory::Create(reactor(), config_, doh_);
-    ASSERT_TRUE(directory.ok()) << directory.status();
-    directory_ = *std::move(directory);
+    if (directory_ == nullptr) {
+      auto directory = ServerDirectory::Create(reactor(), config_, doh_, scope_);
+      ASSERT_TRUE(directory.ok()) << directory.status();
+      directory_ = *std::move(directory);
+    }
     pool_ = std::make_unique<ClientPool>(reactor(), config_, *client_tls_, *directory_, first_stream_id);
     pool_->SetChanged([this](unsigned up) { changes_.push_back(up); });
     for (unsigned i = 0; i < channels; ++i) pool_->AddChannel(scope_, i + 1, std::nullopt);
+  }
+  // A client whose server is nowhere: each attempt to dial fails at once, and is remembered.
+  void StartClientOfNobody() {
+    directory_ = std::make_unique<ServerDirectory>(
+        reactor(), config_, [this](const ServerDirectory::ToKeeper&) { failed_dials_.push_back(reactor().now()); });
+    auto knowledge = std::make_shared<ServerKnowledge>();
+    knowledge->addresses = {*SocketAddress::Unix("/nonexistent/socket")};
+    knowledge->addresses_usable_until = core::kNever;
+    directory_->Learn(std::move(knowledge));
+    config_.fallback = true;
+    client_options_.pins = {Pin{}};
+    StartClient(1);
   }
   // Turns, and lets time pass, until so many channels are up.
   void RunUntilUp(unsigned channels) {
@@ -173,7 +179,7 @@ class ClientPoolTest : public ManualReactorTest {
     StreamRecorder seen;
   };
 
-  DeadDoh doh_{reactor()};
+  DeadDoh doh_;
   LoopbackResolver resolver_;
   TargetPolicy policy_{{{.kind = TargetRule::Kind::kAny, .network = {}, .name = {}}}, {}};
   TargetConnector connector_{reactor(), resolver_, policy_};
@@ -197,6 +203,7 @@ class ClientPoolTest : public ManualReactorTest {
   std::unique_ptr<TlsClientContext> client_tls_;
   std::unique_ptr<ServerDirectory> directory_;
   std::unique_ptr<ClientPool> pool_;
+  std::vector<TimePoint> failed_dials_;
   std::vector<unsigned> changes_;
   std::vector<std::unique_ptr<Opened>> opened_;
 };
@@ -204,18 +211,15 @@ class ClientPoolTest : public ManualReactorTest {
 // --- back-off ---
 
 TEST_F(ClientPoolTest, BacksOffTwiceAsLongEachTimeUpToItsLimit) {
-  client_options_.pins = {Pin{}};
-  // Nobody says where the server is, so each attempt to dial is a question.
   backend().SetDraw(kLongestDraw);
-  StartClient(1);
-  config_.fallback = true;
+  StartClientOfNobody();
   RunFor(std::chrono::minutes(4));
   backend().SetDraw(std::nullopt);
-  const std::vector<TimePoint> asked(doh_.asked.begin(), doh_.asked.end());
-  ASSERT_GE(asked.size(), 10U);
+  const std::vector<TimePoint>& dials = failed_dials_;
+  ASSERT_GE(dials.size(), 10U);
   Duration expected = kBackOffMin;
-  for (size_t i = 0; i + 1 < asked.size(); ++i) {
-    const Duration waited = asked[i + 1] - asked[i];
+  for (size_t i = 0; i + 1 < dials.size(); ++i) {
+    const Duration waited = dials[i + 1] - dials[i];
     EXPECT_GE(waited, expected + kDialSpacing - 2ms) << "attempt " << i;
     EXPECT_LE(waited, expected + kDialSpacing + 10ms) << "attempt " << i;
     expected = std::min(2 * expected, kBackOffMax);
@@ -224,16 +228,14 @@ TEST_F(ClientPoolTest, BacksOffTwiceAsLongEachTimeUpToItsLimit) {
 }
 
 TEST_F(ClientPoolTest, SpreadsItsAttemptsOverTheWholeDelay) {
-  client_options_.pins = {Pin{}};
-  StartClient(1);
-  config_.fallback = true;
+  StartClientOfNobody();
   RunFor(std::chrono::hours(2));
-  const std::vector<TimePoint> asked(doh_.asked.begin(), doh_.asked.end());
+  const std::vector<TimePoint>& dials = failed_dials_;
   // Full jitter: evenly between nothing and the limit. Of some 480 draws a quarter falls into each quarter.
-  ASSERT_GE(asked.size(), 300U);
+  ASSERT_GE(dials.size(), 300U);
   std::array<int, 4> quarters{};
-  for (size_t i = 20; i + 1 < asked.size(); ++i) {
-    const Duration waited = asked[i + 1] - asked[i];
+  for (size_t i = 20; i + 1 < dials.size(); ++i) {
+    const Duration waited = dials[i + 1] - dials[i];
     EXPECT_LE(waited, kBackOffMax + kDialSpacing + 10ms);
     ++quarters[std::min<size_t>(3, static_cast<size_t>(4 * waited / kBackOffMax))];
   }

@@ -19,7 +19,8 @@ namespace tunnel::net {
 
 class ManualBackend final : public core::Backend {
  public:
-  explicit ManualBackend(std::unique_ptr<core::Backend> inner) : inner_(std::move(inner)), now_(inner_->Now()) {
+  explicit ManualBackend(std::unique_ptr<core::Backend> inner)
+      : inner_(std::move(inner)), started_(inner_->Now()), wall_started_(inner_->WallSeconds()), now_(started_) {
     inner_->SetAfterWait([this] { AfterWait(); });
   }
 
@@ -58,7 +59,9 @@ class ManualBackend final : public core::Backend {
   void Close(int descriptor) override { inner_->Close(descriptor); }
   void Detach(int descriptor) override { inner_->Detach(descriptor); }
   [[nodiscard]] core::TimePoint Now() override { return now_; }
-  [[nodiscard]] int64_t WallSeconds() override { return inner_->WallSeconds(); }
+  [[nodiscard]] int64_t WallSeconds() override {
+    return wall_started_ + std::chrono::duration_cast<std::chrono::seconds>(now_ - started_).count();
+  }
   void FillRandom(std::span<uint8_t> out) override {
     if (!draw_.has_value() || out.size() != sizeof(uint64_t)) {
       inner_->FillRandom(out);
@@ -77,6 +80,8 @@ class ManualBackend final : public core::Backend {
 
  private:
   std::unique_ptr<core::Backend> inner_;
+  const core::TimePoint started_;
+  const int64_t wall_started_;
   core::TimePoint now_;
   std::optional<uint64_t> draw_;
 };

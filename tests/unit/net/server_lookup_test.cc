@@ -125,7 +125,14 @@ TEST_F(ServerLookupTest, AsksForThePortBeforeTheName) {
   EXPECT_EQ(answer.ech_config_list, List(3));
   EXPECT_THAT(Texts(answer), ElementsAre("192.0.2.1:8443"));
 
-  dns_.zone.erase({"_8443._https.server.example", DnsType::kHttps});
+  // The bare name's port and target are those of port 443.
+  dns_.zone.clear();
+  HttpsRecord bare = Service(List(1));
+  bare.port = 9999;
+  bare.target = "edge.example";
+  dns_.AddHttps("server.example", bare);
+  dns_.AddAddress("server.example", "192.0.2.1");
+  dns_.AddAddress("edge.example", "192.0.2.2");
   answer = LookUp();
   EXPECT_EQ(answer.ech_config_list, List(1));
   EXPECT_THAT(Texts(answer), ElementsAre("192.0.2.1:8443"));
