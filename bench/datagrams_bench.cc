@@ -84,7 +84,7 @@ const bool registered = [] {
              {"plain", {"udp-gso", "udp-gro"}}, {"gso", {"udp-gro"}}, {"gro", {"udp-gso"}}, {"gso+gro", {}}}) {
       benchmark::RegisterBenchmark(
           (std::string(name) + "/" + what).c_str(),
-          [backend = backend, disabled = disabled](benchmark::State& state) { Bursts(state, backend, disabled); })
+          [choice = backend, off = disabled](benchmark::State& state) { Bursts(state, choice, off); })
           ->Arg(100)
           ->Arg(1200);
     }
