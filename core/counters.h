@@ -24,8 +24,9 @@ namespace tunnel::core {
   X(channels_opened)                                                                   \
   X(channels_lost)                                                                     \
   X(channels_refused) /* 503: a source with too many */                                \
-  X(ech_accepted)                                                                      \
-  X(ech_rejected)                                                                      \
+  X(ech_accepted)     /* handshakes done with ECH */                                   \
+  X(ech_rejected)     /* offered, no key for it; at a server GREASE counts too */      \
+  X(ech_absent)       /* server: handshakes done without the extension */              \
   X(server_lookups) /* by a client, of its server; one asks several questions */       \
   X(server_lookups_failed)                                                             \
   X(handshakes_failed)                                                                 \

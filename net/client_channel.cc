@@ -4,13 +4,9 @@
 
 #include "core/log.h"
 #include "ech/config_list.h"
-#include "net/byte_reader.h"
+#include "net/client_upgrade.h"
 #include "net/connect_race.h"
-#include "net/http_reader.h"
 #include "net/limits.h"
-#include "proto/http1_builder.h"
-#include "proto/http1_upgrade.h"
-#include "proto/url.h"
 #include "proto/websocket_handshake.h"
 
 namespace tunnel::net {
@@ -162,16 +158,24 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
   std::optional<ech::ConfigToUse> config = route->ech;
   for (;;) {
     last_failure_ = {};
-    auto stream = co_await ConnectTls(route->addresses, config);
+    // Each attempt asks anew: what was sent as early data may be with somebody who keeps it.
+    std::array<uint8_t, 16> random{};
+    context_.reactor.FillRandom(random);
+    std::string key = proto::MakeWebSocketKey(random);
+    MuxClientSession& session = *context_.session;
+    auto request = UpgradeRequest(context_.config, key, session.id());
+    if (!request.ok()) co_return request.status();
+    auto stream = co_await ConnectTls(route->addresses, config, *std::move(request));
     if (stream.ok()) {
       const TlsEngine& engine = (*stream)->engine();
-      const std::string ech = config.has_value() ? fmt::format("ECH accepted, outer name {}", OuterName(*config))
-                                                 : "WITHOUT ECH (-fallback)";
+      std::string ech = config.has_value() ? fmt::format("ECH accepted, outer name {}", OuterName(*config))
+                                           : "WITHOUT ECH (-fallback)";
+      if (engine.resumed()) ech += engine.early_data_accepted() ? ", resumed, 0-RTT" : ", resumed";
       // The deadline of the dial covers the upgrade.
       std::string description = fmt::format("{}, TLSv1.3, {}", (*stream)->peer(), ech);
       spdlog::debug("tls: {}, {}, {}", ech, (*stream)->peer(), engine.Describe());
       if (config.has_value()) context_.reactor.counters().ech_accepted.Add();
-      auto upgraded = co_await Upgrade(*std::move(stream), std::move(description));
+      auto upgraded = co_await Upgrade(*std::move(stream), std::move(key), session, std::move(description));
       co_return std::move(upgraded);
     }
     if (last_failure_.kind != TlsFailureKind::kEchRejected || !config.has_value()) {
@@ -196,12 +200,13 @@ core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::
 }
 
 core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls(
-    std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config) {
+    std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config, std::string first_flight) {
   if (addresses.empty()) co_return Unavailable("no address to dial");
   auto socket = co_await ConnectRace(context_.reactor, std::move(addresses), ConnectRaceOptions{});
   if (!socket.ok()) co_return socket.status();
   TlsClientHandshake handshake;
   handshake.host = context_.config.server_host;
+  handshake.first_flight = std::move(first_flight);
   if (config.has_value()) handshake.ech_config_list = config->list;
   auto engine = TlsEngine::Client(context_.tls, handshake);
   if (!engine.ok()) co_return engine.status();
@@ -220,51 +225,17 @@ core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ClientChannel::ConnectTls
 }
 
 core::Task<absl::StatusOr<std::unique_ptr<ClientChannel::Link>>> ClientChannel::Upgrade(
-    std::unique_ptr<TlsStream> stream, std::string description) {
+    std::unique_ptr<TlsStream> stream, std::string key, MuxClientSession& session, std::string description) {
   const Config& config = context_.config;
   core::Reactor& reactor = context_.reactor;
-  std::array<uint8_t, 16> random{};
-  reactor.FillRandom(random);
-  const std::string key = proto::MakeWebSocketKey(random);
-  auto builder = proto::HttpHeadBuilder::Request("GET", config.server_path);
-  builder.Add("Host", proto::HttpsAuthority(config.server_host, config.server_port))
-      .Add("Upgrade", "websocket")
-      .Add("Connection", "Upgrade")
-      .Add("Sec-WebSocket-Key", key)
-      .Add("Sec-WebSocket-Version", "13");
-  if (!config.token.empty()) builder.Add("Sec-WebSocket-Protocol", config.token);
   const bool offered = config.protocol != Protocol::kLegacy;
-  MuxClientSession& session = *context_.session;
-  if (offered) {
-    builder.Add(proto::kMuxHeaderName,
-                proto::FormatMuxOffer({.session = session.id(), .window = kMuxFirstWindowBytes}));
+  UpgradeAnswer upgraded = co_await ReadUpgradeAnswer(*stream, config, std::move(key));
+  if (!upgraded.status.ok()) co_return Annotate(upgraded.status, "upgrade at {}", stream->peer());
+  const std::optional<proto::MuxAnswer>& answer = upgraded.mux;
+  if (!answer.has_value() && config.protocol == Protocol::kNative) {
+    co_return Unavailable("{} does not speak mux/2, and -proto native asks for it", stream->peer());
   }
-  auto request = builder.Finish();
-  if (!request.ok()) co_return request.status();
-  core::Slice rest;
-  std::optional<proto::MuxAnswer> answer;
-  {
-    ByteReader reader(*stream);
-    stream->Send(reactor.buffers().Copy(*request));
-    HttpReader http(reader);
-    proto::ResponseHead response;
-    absl::Status read = co_await http.ReadResponse("GET", response);
-    if (!read.ok()) co_return Annotate(read, "upgrade at {}", stream->peer());
-    absl::Status accepted = proto::CheckWebSocketAccept(response, proto::WebSocketAcceptFor(key), config.token);
-    if (!accepted.ok()) co_return Annotate(accepted, "upgrade at {}", stream->peer());
-    const std::optional<std::string_view> field = response.fields.Find(proto::kMuxHeaderName);
-    if (offered && field.has_value()) {
-      auto parsed = response.fields.Count(proto::kMuxHeaderName) == 1
-                        ? proto::ParseMuxAnswer(*field)
-                        : absl::StatusOr<proto::MuxAnswer>(ProtocolError("{} twice", proto::kMuxHeaderName));
-      if (!parsed.ok()) co_return Annotate(parsed.status(), "upgrade at {}", stream->peer());
-      answer = *parsed;
-    } else if (config.protocol == Protocol::kNative) {
-      co_return Unavailable("{} does not speak mux/2, and -proto native asks for it", stream->peer());
-    }
-    const std::string behind = http.TakeRest();
-    if (!behind.empty()) rest = reactor.buffers().Copy(behind);
-  }
+  core::Slice rest = upgraded.rest.empty() ? core::Slice() : reactor.buffers().Copy(upgraded.rest);
   auto link = std::make_unique<Link>(std::make_unique<WebSocket>(
       reactor, std::move(stream), WebSocket::Options{.role = proto::Role::kClient, .keep_alive = !answer.has_value()}));
   const auto down = [this, &link = *link](const absl::Status& reason) { OnDown(link, reason); };

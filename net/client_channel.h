@@ -68,9 +68,12 @@ class ClientChannel {
   // Makes link_; what it was is the last of retired_ then.
   [[nodiscard]] core::Task<absl::Status> DialInTurn();
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Dial();
+  // Connects, and sends `first_flight` as soon as the server may have it.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<TlsStream>>> ConnectTls(
-      std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config);
+      std::vector<core::SocketAddress> addresses, std::optional<ech::ConfigToUse> config, std::string first_flight);
+  // Waits for the answer to the request with `key`.
   [[nodiscard]] core::Task<absl::StatusOr<std::unique_ptr<Link>>> Upgrade(std::unique_ptr<TlsStream> stream,
+                                                                          std::string key, MuxClientSession& session,
                                                                           std::string description);
   // Waits before the next attempt. Not Ok when the task was cancelled.
   [[nodiscard]] core::Task<absl::Status> Pause(core::Duration delay);

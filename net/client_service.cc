@@ -2,6 +2,7 @@
 
 #include "core/log.h"
 #include "net/cares_resolver.h"
+#include "net/client_contexts.h"
 #include "net/client_pool.h"
 #include "net/doh_client.h"
 #include "net/doh_tls_connector.h"
@@ -15,41 +16,6 @@
 #include "net/udp_forward.h"
 
 namespace tunnel::net {
-namespace {
-
-absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeContext(const Config& config, bool for_doh) {
-  TlsClientOptions options;
-  options.ca_file = config.ca_file;
-  for (const std::string& pin : config.pins) {
-    Pin bytes{};
-    TUNNEL_CHECK(pin.size() == bytes.size());
-    std::copy(pin.begin(), pin.end(), bytes.begin());
-    options.pins.push_back(bytes);
-  }
-  // The tunnel speaks WebSocket over HTTP/1.1; browsers offer the same for wss://.
-  options.alpn = for_doh ? std::vector<std::string>{"h2", "http/1.1"} : std::vector<std::string>{"http/1.1"};
-  options.allow_tls12 = for_doh;
-  return TlsClientContext::Create(options);
-}
-
-absl::StatusOr<std::vector<DohEndpoint>> Endpoints(const Config& config) {
-  std::vector<DohEndpoint> endpoints;
-  for (const std::string& url : config.doh_urls) {
-    auto endpoint = ParseDohUrl(url);
-    if (!endpoint.ok()) return Annotate(endpoint.status(), "-dns {}", url);
-    if (!config.fallback && IsSameHost(endpoint->host, config.server_host) && !IsAddress(endpoint->host)) {
-      return InvalidArgument(
-          "-dns {}: this is the name that ECH hides, and would be looked up and sent in clear; expected the address of "
-          "the resolver, with -ca or -pin",
-          url);
-    }
-    endpoints.push_back(*std::move(endpoint));
-  }
-  if (endpoints.empty()) return InvalidArgument("-dns: expected at least one DoH resolver");
-  return endpoints;
-}
-
-}  // namespace
 
 class ClientService final : public TunnelService {
  public:
@@ -106,10 +72,10 @@ absl::Status ClientService::Start() {
   if (!resolver.ok()) return resolver.status();
   cares_ = *std::move(resolver);
   resolver_ = std::make_unique<NameGuard>(*cares_, config.fallback ? "" : config.server_host);
-  auto doh_tls = MakeContext(config, true);
+  auto doh_tls = MakeDohContext(config);
   if (!doh_tls.ok()) return doh_tls.status();
   doh_tls_ = *std::move(doh_tls);
-  auto tunnel_tls = MakeContext(config, false);
+  auto tunnel_tls = MakeTunnelContext(config);
   if (!tunnel_tls.ok()) return tunnel_tls.status();
   tunnel_tls_ = *std::move(tunnel_tls);
   directory_ = std::make_unique<ServerDirectory>(reactor(), config, [this](ServerDirectory::ToKeeper call) {
@@ -122,7 +88,7 @@ absl::Status ClientService::Start() {
     });
   });
   if (reactor().index() == 0) {
-    auto endpoints = Endpoints(config);
+    auto endpoints = DohEndpoints(config);
     if (!endpoints.ok()) return endpoints.status();
     doh_connector_ = std::make_unique<DohTlsConnector>(reactor(), *doh_tls_, *resolver_);
     doh_ = std::make_unique<DohClient>(reactor(), *doh_connector_, *std::move(endpoints));
@@ -241,14 +207,14 @@ absl::StatusOr<std::unique_ptr<ClientShared>> ClientShared::Prepare(const Config
   const size_t addresses = std::max<size_t>(1, config.server_addresses.size());
   threads = static_cast<unsigned>(std::min<size_t>(threads, config.channels * addresses));
   // Made again on each core; here only to fail before anything runs.
-  if (auto context = MakeContext(config, false); !context.ok()) return context.status();
-  if (auto endpoints = Endpoints(config); !endpoints.ok()) return endpoints.status();
+  if (auto context = MakeTunnelContext(config); !context.ok()) return context.status();
+  if (auto endpoints = DohEndpoints(config); !endpoints.ok()) return endpoints.status();
   return std::make_unique<ClientShared>(config, threads);
 }
 
 std::string ClientShared::DohNameInClear(const Config& config) {
   if (!ServerKeeper::LooksUp(config)) return {};
-  const auto endpoints = Endpoints(config);
+  const auto endpoints = DohEndpoints(config);
   if (!endpoints.ok()) return {};
   std::vector<std::string> names;
   for (const DohEndpoint& endpoint : *endpoints) {

@@ -141,6 +141,17 @@ absl::StatusOr<Pin> PinOf(const X509& certificate) {
   return pin;
 }
 
+CertificateSummary Summarize(const X509& certificate) {
+  const absl::StatusOr<Pin> pin = PinOf(certificate);
+  CertificateSummary summary{.names = NamesOf(certificate),
+                             .issuer = NameText(X509_get_issuer_name(&certificate)),
+                             .not_before = TimeText(X509_get0_notBefore(&certificate)),
+                             .not_after = TimeText(X509_get0_notAfter(&certificate)),
+                             .pin = pin.ok() ? FormatPin(*pin) : std::string("unreadable")};
+  for (std::string& name : summary.names) name = Printable(std::move(name));
+  return summary;
+}
+
 std::vector<std::string> NamesOf(const X509& certificate) {
   std::vector<std::string> names;
   const bssl::UniquePtr<GENERAL_NAMES> alternatives(

@@ -36,6 +36,16 @@ using Pin = std::array<uint8_t, 32>;
 // The DNS names and IP addresses a certificate is for (its subjectAltName); the common name where it has none.
 [[nodiscard]] std::vector<std::string> NamesOf(const X509& certificate);
 
+// What a certificate says, for people to read.
+struct CertificateSummary {
+  std::vector<std::string> names;
+  std::string issuer;
+  std::string not_before;
+  std::string not_after;
+  std::string pin;  // FormatPin
+};
+[[nodiscard]] CertificateSummary Summarize(const X509& certificate);
+
 // A failed judgement: why in words, and the TLS alert that tells the peer.
 struct VerifyFailure {
   absl::Status status;

@@ -90,6 +90,9 @@ absl::StatusOr<std::unique_ptr<ServerShared>> ServerShared::Prepare(const Config
   auto identity = LoadIdentity(config);
   if (!identity.ok()) return identity.status();
   shared->identity = *std::move(identity);
+  auto ticket_keys = TicketKeys::Create();
+  if (!ticket_keys.ok()) return ticket_keys.status();
+  shared->ticket_keys = *std::move(ticket_keys);
   return shared;
 }
 
@@ -130,6 +133,7 @@ class ServerService final : public TunnelService {
     }
     server_ = std::make_unique<TunnelServer>(reactor(), std::move(parts), *connector_, *datagrams, relays(), scope());
     server_->SetEmptied([this] { CheckIdle(); });
+    if (reactor().index() == 0) ticket_rotation_.SetAfter(kTicketLife);
     for (size_t i = 0; i < config.listen.size(); ++i) {
       const ListenSpec& spec = config.listen[i];
       TUNNEL_RETURN_IF_ERROR(Listen(spec, shared_.bound[i], group_.size() > 1,
@@ -183,11 +187,17 @@ class ServerService final : public TunnelService {
     };
   }
 
+  void RotateTicketKeys() {
+    if (absl::Status rotated = shared_.ticket_keys->Rotate(); !rotated.ok()) spdlog::error("{}", MessageOf(rotated));
+    ticket_rotation_.SetAfter(kTicketLife);
+  }
+
   absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {
     if (identity.ech_keys == nullptr) return absl::OkStatus();
     auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, {"http/1.1"});
     if (!context.ok()) return context.status();
     TUNNEL_RETURN_IF_ERROR((*context)->SetEchKeys(*identity.ech_keys));
+    (*context)->ResumeWith(shared_.ticket_keys);
     parts.tls = context->get();
     parts.ech_config_list = identity.ech_keys->PublishedList();
     contexts_.push_back(*std::move(context));
@@ -207,6 +217,7 @@ class ServerService final : public TunnelService {
   // The last is used for new connections; earlier ones, from before a reload, still have connections of theirs.
   std::vector<std::unique_ptr<TlsServerContext>> contexts_;
   std::unique_ptr<TunnelServer> server_;
+  core::Timer ticket_rotation_{reactor().timers(), [this] { RotateTicketKeys(); }};  // core 0's
   unsigned next_core_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "net/dns_publisher.h"
 #include "net/mux_session_directory.h"
 #include "net/source_limit.h"
+#include "net/ticket_keys.h"
 
 namespace tunnel::net {
 
@@ -34,6 +35,8 @@ class ServerShared {
   const Config& config;
   ServerIdentity identity;
   SourceLimit sources;
+  // For tickets, whichever core gave them.
+  std::shared_ptr<TicketKeys> ticket_keys;
   std::unique_ptr<MuxSessionDirectory> directory;  // made by core 0, the first; ends before the group does
   // Where each of config.listen is bound: core 0 says it before the others listen.
   std::vector<core::SocketAddress> bound;

@@ -9,9 +9,14 @@
 
 #include "ech/boringssl_error.h"
 #include "ech/state_file.h"
+#include "net/browser_hello.h"
+#include "net/tls_engine.h"
 
 namespace tunnel::net {
 namespace {
+
+// One for the connection that takes the place of this one, and one for when its dial is cut off.
+constexpr size_t kTicketsPerConnection = 2;
 
 // The method without BoringSSL's own X.509 handling: certificates are judged by PeerVerifier, and connections keep no
 // parsed copies of them.
@@ -70,17 +75,29 @@ absl::StatusOr<std::unique_ptr<TlsClientContext>> TlsClientContext::Create(const
   if (!options.ca_file.empty()) verifier->AddPins(options.pins);
   const absl::StatusOr<std::string> alpn = EncodeAlpn(options.alpn);
   if (!alpn.ok()) return alpn.status();
-  bssl::UniquePtr<SSL_CTX> ctx = NewContext(options.allow_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION);
+  // TLS 1.2 is offered as browsers do; the engine refuses a peer that takes it, where that is not allowed.
+  bssl::UniquePtr<SSL_CTX> ctx = NewContext(TLS1_2_VERSION);
   if (ctx == nullptr) return Internal("TLS cannot be set up: {}", ech::TakeBoringSslError());
-  // Look like the browsers that use the same library: random values where extensions may be unknown, in random order.
-  SSL_CTX_set_grease_enabled(ctx.get(), 1);
-  SSL_CTX_set_permute_extensions(ctx.get(), 1);
+  TUNNEL_RETURN_IF_ERROR(LookLikeABrowser(ctx.get()));
   // 0 is success here, unlike everywhere else.
   if (!alpn->empty() && SSL_CTX_set_alpn_protos(ctx.get(), reinterpret_cast<const uint8_t*>(alpn->data()),
                                                 static_cast<unsigned>(alpn->size())) != 0) {
     return Internal("ALPN was refused: {}", ech::TakeBoringSslError());
   }
-  return std::unique_ptr<TlsClientContext>(new TlsClientContext(std::move(ctx), *std::move(verifier)));
+  if (options.resume) {
+    SSL_CTX_clear_options(ctx.get(), SSL_OP_NO_TICKET);
+    SSL_CTX_set_session_cache_mode(ctx.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx.get(), TlsEngine::KeepTicket);
+    // A certificate may have expired since, or be pinned against.
+    SSL_CTX_set_reverify_on_resume(ctx.get(), 1);
+  }
+  return std::unique_ptr<TlsClientContext>(new TlsClientContext(std::move(ctx), *std::move(verifier), options));
+}
+
+void TlsServerContext::ResumeWith(std::shared_ptr<TicketKeys> keys) {
+  ticket_keys_ = std::move(keys);
+  ticket_keys_->ApplyTo(ctx_.get());
+  SSL_CTX_set_num_tickets(ctx_.get(), kTicketsPerConnection);
 }
 
 int TlsServerContext::SelectAlpn(SSL* /*ssl*/, const uint8_t** out, uint8_t* out_length, const uint8_t* offered,
@@ -137,6 +154,7 @@ absl::StatusOr<std::unique_ptr<TlsServerContext>> TlsServerContext::FromPem(std:
   if (SSL_CTX_set_chain_and_key(context->ctx_.get(), chain.data(), chain.size(), key->get(), nullptr) != 1) {
     return InvalidArgument("{} and {} cannot be used: {}", chain_source, key_source, ech::TakeBoringSslError());
   }
+  SSL_CTX_set_select_certificate_cb(context->ctx_.get(), TlsEngine::SeeClientHello);
   SSL_CTX_set_num_tickets(context->ctx_.get(), 0);
   if (!context->alpn_.empty()) SSL_CTX_set_alpn_select_cb(context->ctx_.get(), SelectAlpn, context.get());
   return context;

@@ -15,6 +15,8 @@
 #include "core/status.h"
 #include "ech/key_store.h"
 #include "net/peer_verifier.h"
+#include "net/ticket_keys.h"
+#include "net/tls_tickets.h"
 
 namespace tunnel::net {
 
@@ -23,6 +25,7 @@ struct TlsClientOptions {
   std::vector<Pin> pins;          // with pins and no ca_file, the public key alone decides
   std::vector<std::string> alpn;  // offered, most wanted first; empty: none
   bool allow_tls12 = false;       // for DoH servers of others; the tunnel is TLS 1.3 only
+  bool resume = false;            // keep tickets and come back with them, with early data where there is a first flight
 };
 
 class TlsClientContext {
@@ -32,20 +35,29 @@ class TlsClientContext {
 
   [[nodiscard]] SSL_CTX* ssl_ctx() const { return ctx_.get(); }
   [[nodiscard]] const PeerVerifier& verifier() const { return verifier_; }
+  // Null unless it resumes. Owner core only; a view of what engines change, so const here says nothing of it.
+  [[nodiscard]] TlsTickets* tickets() const { return tickets_.get(); }
+  // Whether a peer that chooses TLS 1.2 is accepted.
+  [[nodiscard]] bool allow_tls12() const { return allow_tls12_; }
 
  private:
-  TlsClientContext(bssl::UniquePtr<SSL_CTX> ctx, PeerVerifier verifier)
-      : ctx_(std::move(ctx)), verifier_(std::move(verifier)) {}
+  TlsClientContext(bssl::UniquePtr<SSL_CTX> ctx, PeerVerifier verifier, const TlsClientOptions& options)
+      : ctx_(std::move(ctx)),
+        verifier_(std::move(verifier)),
+        tickets_(options.resume ? std::make_unique<TlsTickets>() : nullptr),
+        allow_tls12_(options.allow_tls12) {}
 
   bssl::UniquePtr<SSL_CTX> ctx_;
   PeerVerifier verifier_;
+  std::unique_ptr<TlsTickets> tickets_;
+  bool allow_tls12_ = false;
 };
 
 class TlsServerContext {
  public:
   // `chain_pem` is leaf first, `key_pem` its private key, not encrypted; the sources name them in errors. `alpn` is
   // what the server speaks, most wanted first: a client that offers only others is refused (RFC 7301), one that offers
-  // none is not. TLS 1.3 only, no tickets.
+  // none is not. TLS 1.3 only; no tickets before ResumeWith().
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<TlsServerContext>> FromPem(std::string_view chain_pem,
                                                                                  std::string_view chain_source,
                                                                                  std::string_view key_pem,
@@ -61,6 +73,10 @@ class TlsServerContext {
   // Accepts ECH with these keys from the next handshake on. Any thread, at any time.
   [[nodiscard]] absl::Status SetEchKeys(const ech::KeyStore& keys) const { return keys.ApplyTo(ctx_.get()); }
 
+  // Gives tickets out and takes them back, with early data: before the first handshake. An engine may then be done with
+  // its handshake before it is confirmed (TlsEngine::confirmed).
+  void ResumeWith(std::shared_ptr<TicketKeys> keys);
+
   [[nodiscard]] SSL_CTX* ssl_ctx() const { return ctx_.get(); }
   // The names in the leaf certificate.
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
@@ -73,6 +89,7 @@ class TlsServerContext {
   static int SelectAlpn(SSL* ssl, const uint8_t** out, uint8_t* out_length, const uint8_t* offered,
                         unsigned offered_length, void* context);
 
+  std::shared_ptr<TicketKeys> ticket_keys_;  // null: no tickets
   bssl::UniquePtr<SSL_CTX> ctx_;
   std::vector<std::string> names_;
   Pin pin_{};

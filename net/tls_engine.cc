@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pool.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +25,12 @@ constexpr size_t kIdleOutputBytes = 4096;
 constexpr size_t kRecordPlaintextLimit = 16384;  // RFC 8446 section 5.1
 // 5 of header, 1 of content type, 16 of tag; BoringSSL adds no padding.
 constexpr size_t kRecordOverhead = 22;
+// BoringSSL's servers take 14,336 bytes of early data; other servers say what they take, and what is over it waits.
+constexpr size_t kEarlyDataLimit = 8192;
+
+std::span<const uint8_t> AsBytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 
 int EngineIndex() {
   static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
@@ -118,8 +126,9 @@ absl::StatusOr<std::unique_ptr<TlsEngine>> TlsEngine::Client(const TlsClientCont
   if (!engine.ok()) return engine.status();
   TlsEngine& self = **engine;
   SSL* const ssl = self.ssl_.get();
-  self.verifier_ = &context.verifier();
+  self.client_ = &context;
   self.host_ = std::move(host);
+  self.first_flight_ = handshake.first_flight;
   SSL_set_connect_state(ssl);
   SSL_set_custom_verify(ssl, SSL_VERIFY_PEER, VerifyPeer);
   // An address is not a name that SNI may carry (RFC 6066 section 3).
@@ -133,6 +142,13 @@ absl::StatusOr<std::unique_ptr<TlsEngine>> TlsEngine::Client(const TlsClientCont
     if (SSL_set_alpn_protos(ssl, reinterpret_cast<const uint8_t*>(alpn->data()), static_cast<unsigned>(alpn->size())) !=
         0) {
       return Internal("ALPN was refused: {}", ech::TakeBoringSslError());
+    }
+  }
+  if (context.tickets() != nullptr) {
+    if (const bssl::UniquePtr<SSL_SESSION> session = context.tickets()->Take(self.host_); session != nullptr) {
+      SSL_set_session(ssl, session.get());
+      const bool fits = !self.first_flight_.empty() && self.first_flight_.size() <= kEarlyDataLimit;
+      SSL_set_early_data_enabled(ssl, fits ? 1 : 0);
     }
   }
   if (handshake.ech_config_list.empty()) {
@@ -155,6 +171,17 @@ absl::StatusOr<std::unique_ptr<TlsEngine>> TlsEngine::Server(const TlsServerCont
   return engine;
 }
 
+ssl_select_cert_result_t TlsEngine::SeeClientHello(const SSL_CLIENT_HELLO* hello) {
+  auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(hello->ssl, EngineIndex()));
+  const uint8_t* unused = nullptr;
+  size_t unused_length = 0;
+  if (self != nullptr) {
+    self->ech_offered_ |=
+        SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_encrypted_client_hello, &unused, &unused_length) == 1;
+  }
+  return ssl_select_cert_success;
+}
+
 ssl_verify_result_t TlsEngine::VerifyPeer(SSL* ssl, uint8_t* out_alert) {
   auto* self = static_cast<TlsEngine*>(SSL_get_ex_data(ssl, EngineIndex()));
   const char* override_name = nullptr;
@@ -163,7 +190,11 @@ ssl_verify_result_t TlsEngine::VerifyPeer(SSL* ssl, uint8_t* out_alert) {
   // Rejected: the server must prove the outer name, or its retry configs are anyone's (RFC 9849 section 6.1.7).
   if (override_length > 0) self->failure_.outer_name.assign(override_name, override_length);
   const std::string& name = override_length > 0 ? self->failure_.outer_name : self->host_;
-  VerifyFailure failure = self->verifier_->Verify(SSL_get0_peer_certificates(ssl), name);
+  const STACK_OF(CRYPTO_BUFFER)* const chain = SSL_get0_peer_certificates(ssl);
+  if (chain != nullptr && sk_CRYPTO_BUFFER_num(chain) > 0) {
+    self->peer_leaf_ = bssl::UpRef(sk_CRYPTO_BUFFER_value(chain, 0));
+  }
+  VerifyFailure failure = self->client_->verifier().Verify(chain, name);
   if (failure.status.ok()) return ssl_verify_ok;
   *out_alert = failure.alert;
   self->verify_status_ =
@@ -198,24 +229,55 @@ void TlsEngine::KeepInput() {
   input_ = kept_;
 }
 
+int TlsEngine::KeepTicket(SSL* ssl, SSL_SESSION* session) {
+  const auto* self = static_cast<const TlsEngine*>(SSL_get_ex_data(ssl, EngineIndex()));
+  self->client_->tickets()->Add(self->host_, bssl::UniquePtr<SSL_SESSION>(session));
+  return 1;  // it is ours now
+}
+
 TlsEngine::HandshakeState TlsEngine::Handshake() {
   if (failure_.kind != TlsFailureKind::kNone) return HandshakeState::kFailed;
   if (done_) return HandshakeState::kDone;
-  ERR_clear_error();
-  const int result = SSL_do_handshake(ssl_.get());
-  if (result == 1) {
-    if (ech_offered_ && !ech_accepted()) {
-      FailWith(TlsFailureKind::kProtocol, ProtocolError("the handshake ended without ECH although ECH was offered"));
-      return HandshakeState::kFailed;
+  for (;;) {
+    ERR_clear_error();
+    const int result = SSL_do_handshake(ssl_.get());
+    if (result == 1) {
+      const bool early = SSL_in_early_data(ssl_.get()) == 1;
+      if (early && client_ != nullptr) {
+        if (sent_early_) return HandshakeState::kWant;
+        sent_early_ = true;
+        if (!Write(AsBytes(first_flight_)).ok()) return HandshakeState::kFailed;
+        continue;
+      }
+      return Finish();
     }
-    done_ = true;
-    first_bytes_ = {};
-    return HandshakeState::kDone;
+    const int error = SSL_get_error(ssl_.get(), result);
+    if (error == SSL_ERROR_WANT_READ) return HandshakeState::kWant;
+    if (error == SSL_ERROR_EARLY_DATA_REJECTED) {
+      // It is sent again behind the handshake.
+      sent_early_ = false;
+      SSL_reset_early_data_reject(ssl_.get());
+      continue;
+    }
+    Fail(error);
+    return HandshakeState::kFailed;
   }
-  const int error = SSL_get_error(ssl_.get(), result);
-  if (error == SSL_ERROR_WANT_READ) return HandshakeState::kWant;
-  Fail(error);
-  return HandshakeState::kFailed;
+}
+
+TlsEngine::HandshakeState TlsEngine::Finish() {
+  if (client_ != nullptr && ech_offered_ && !ech_accepted()) {
+    FailWith(TlsFailureKind::kProtocol, ProtocolError("the handshake ended without ECH although ECH was offered"));
+    return HandshakeState::kFailed;
+  }
+  if (client_ != nullptr && !client_->allow_tls12() && SSL_version(ssl_.get()) != TLS1_3_VERSION) {
+    FailWith(TlsFailureKind::kProtocol, ProtocolError("the peer does not speak TLS 1.3"));
+    return HandshakeState::kFailed;
+  }
+  done_ = true;
+  first_bytes_ = {};
+  if (!first_flight_.empty() && !sent_early_ && !Write(AsBytes(first_flight_)).ok()) return HandshakeState::kFailed;
+  first_flight_ = {};
+  return HandshakeState::kDone;
 }
 
 TlsEngine::ReadResult TlsEngine::ReadPlaintext(std::span<uint8_t> out) {
@@ -231,6 +293,7 @@ TlsEngine::ReadResult TlsEngine::ReadPlaintext(std::span<uint8_t> out) {
       continue;
     }
     const int error = SSL_get_error(ssl_.get(), got);
+    unsaid_ = filled > 0 && error != SSL_ERROR_WANT_READ;
     // BoringSSL keeps the end and every error, and says it again when asked again.
     if (filled > 0) break;
     if (error == SSL_ERROR_WANT_READ) return {ReadState::kNeedMore, 0};
@@ -246,6 +309,10 @@ absl::Status TlsEngine::WritePlaintext(std::span<const uint8_t> plaintext) {
   TUNNEL_CHECK(done_);
   if (failure_.kind != TlsFailureKind::kNone) return failure_.status;
   if (shut_) return absl::FailedPreconditionError("write after close_notify");
+  return Write(plaintext);
+}
+
+absl::Status TlsEngine::Write(std::span<const uint8_t> plaintext) {
   const size_t needed =
       output_.size() + plaintext.size() + (plaintext.size() / kRecordPlaintextLimit + 1) * kRecordOverhead;
   if (needed > output_.capacity()) output_.reserve(std::max(needed, 2 * output_.capacity()));
@@ -297,12 +364,19 @@ std::string_view TlsEngine::server_name() const {
   return name == nullptr ? std::string_view() : name;
 }
 
+bssl::UniquePtr<X509> TlsEngine::peer_leaf() const {
+  return peer_leaf_ == nullptr ? nullptr : bssl::UniquePtr<X509>(X509_parse_from_buffer(peer_leaf_.get()));
+}
+
 std::string TlsEngine::Describe() const {
   const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl_.get());
   const char* group = SSL_get_curve_name(SSL_get_curve_id(ssl_.get()));
-  return fmt::format("{} {} {}", SSL_get_version(ssl_.get()),
+  return fmt::format("{} {} {}{}", SSL_get_version(ssl_.get()),
                      cipher == nullptr ? "no cipher" : SSL_CIPHER_standard_name(cipher),
-                     group == nullptr ? "no group" : group);
+                     group == nullptr ? "no group" : group,
+                     early_data_accepted() ? ", 0-RTT"
+                     : resumed()           ? ", resumed"
+                                           : "");
 }
 
 void TlsEngine::FailWith(TlsFailureKind kind, absl::Status status) {

@@ -25,6 +25,9 @@ struct TlsClientHandshake {
   std::string host;                      // the inner name: DNS name or IP address in text; a final dot is dropped
   std::vector<uint8_t> ech_config_list;  // empty: without ECH (a GREASE extension is sent in its place)
   std::vector<std::string> alpn;         // instead of the context's when not empty
+  // What is sent as soon as the peer may have it: as early data where a ticket allows it (RFC 8446 section 2.3), else
+  // behind the handshake. Whoever records early data can play it again: it must do no harm when it arrives twice.
+  std::string first_flight;
 };
 
 // Why a handshake or a connection ended, for decisions; the words are in the status.
@@ -77,6 +80,9 @@ class TlsEngine {
   void FeedCiphertext(std::span<const uint8_t> bytes);
   // Copies what is unread of the borrowed bytes, so that their buffer is free. For a caller that stops reading.
   void KeepInput();
+  // ReadPlaintext has more to say without being fed: what is left of the input, or an end or error behind the last
+  // data.
+  [[nodiscard]] bool HasMore() const { return !input_.empty() || unsaid_; }
   // What was fed and not consumed yet.
   [[nodiscard]] std::span<const uint8_t> UnreadInput() const { return input_; }
   // The transport has ended. Without a close_notify before, the next call that wants input fails with kClosed.
@@ -84,7 +90,13 @@ class TlsEngine {
 
   // Goes on with the handshake as far as the input allows. A client's first call puts its ClientHello out. On kFailed
   // the output may hold an alert, worth sending before closing.
+  // A client is done when the server has proved itself, whether or not its first flight went out before. A server is
+  // done as soon as it may read early data: see confirmed().
   [[nodiscard]] HandshakeState Handshake();
+
+  // Whether the peer is known to be there now: what was read before may be the recording of another connection's early
+  // data. ReadPlaintext gets a server there. Always true of a client that is done.
+  [[nodiscard]] bool confirmed() const { return done_ && SSL_in_init(ssl_.get()) == 0; }
 
   // Decrypts into `out`, which must not be empty, as many records as fit. Only after kDone. An error that comes after
   // data is reported by the next call.
@@ -106,11 +118,26 @@ class TlsEngine {
   // kNone until something failed; then it stays.
   [[nodiscard]] const TlsFailure& failure() const { return failure_; }
 
+  // Client: whether it asks for ECH. Server: whether the ClientHello had the extension, of whatever key: of a stale
+  // config and of GREASE it looks the same. Before the ClientHello came: false.
+  [[nodiscard]] bool ech_offered() const { return ech_offered_; }
+  // Server, for TlsServerContext: the callback that sees each ClientHello.
+  [[nodiscard]] static ssl_select_cert_result_t SeeClientHello(const SSL_CLIENT_HELLO* hello);
+
   // After kDone.
+  [[nodiscard]] bool resumed() const { return SSL_session_reused(ssl_.get()) == 1; }
+  // The first flight arrived as early data.
+  [[nodiscard]] bool early_data_accepted() const { return SSL_early_data_accepted(ssl_.get()) == 1; }
   [[nodiscard]] bool ech_accepted() const { return SSL_ech_accepted(ssl_.get()) == 1; }
   [[nodiscard]] std::string_view alpn() const;         // empty when none was agreed
   [[nodiscard]] std::string_view server_name() const;  // server: the (inner) SNI, empty when there was none
-  [[nodiscard]] std::string Describe() const;          // "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519"
+  [[nodiscard]] std::string Describe() const;  // "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519", ", resumed" or ", 0-RTT"
+
+  // Client: the certificate that the server showed, accepted or not; null before it came.
+  [[nodiscard]] bssl::UniquePtr<X509> peer_leaf() const;
+
+  // For SSL_CTX_sess_set_new_cb of a client's context: keeps what the server gave this engine.
+  static int KeepTicket(SSL* ssl, SSL_SESSION* session);
 
  private:
   explicit TlsEngine(bssl::UniquePtr<SSL> ssl) : ssl_(std::move(ssl)) {}
@@ -122,6 +149,10 @@ class TlsEngine {
   static long BioControl(BIO* bio, int command, long number, void* pointer);
   static ssl_verify_result_t VerifyPeer(SSL* ssl, uint8_t* out_alert);
 
+  // Handshake() where BoringSSL is done.
+  [[nodiscard]] HandshakeState Finish();
+  [[nodiscard]] absl::Status Write(std::span<const uint8_t> plaintext);
+
   // Turns BoringSSL's error into failure_, once.
   void Fail(int ssl_error);
   void FailWith(TlsFailureKind kind, absl::Status status);
@@ -130,12 +161,16 @@ class TlsEngine {
   void RememberRead(std::span<const uint8_t> bytes);
 
   bssl::UniquePtr<SSL> ssl_;
-  const PeerVerifier* verifier_ = nullptr;  // client; part of its context
-  std::string host_;                        // client
+  const TlsClientContext* client_ = nullptr;  // null: a server
+  bssl::UniquePtr<CRYPTO_BUFFER> peer_leaf_;  // client: as it was shown
+  std::string host_;                          // client
+  std::string first_flight_;                  // client: until it was sent for good
+  bool sent_early_ = false;                   // client: it went out as early data
   bool ech_offered_ = false;
   bool done_ = false;
   bool shut_ = false;
   bool input_ended_ = false;
+  bool unsaid_ = false;             // an end or an error was met behind data
   std::span<const uint8_t> input_;  // unread: borrowed, or the tail of kept_
   std::vector<uint8_t> kept_;
   std::vector<uint8_t> output_;

@@ -60,6 +60,17 @@ core::Task<absl::Status> TlsStream::Handshake() {
   co_return handshake_status_;
 }
 
+core::Task<absl::Status> TlsStream::Confirmed() {
+  while (!engine_->confirmed()) {
+    if (over_.has_value()) co_return *over_;
+    if (peer_finished_) co_return Unavailable("the peer ended TLS during the handshake");
+    progress_.Reset();
+    const absl::Status waited = co_await progress_.Wait();
+    if (!waited.ok()) co_return waited;
+  }
+  co_return absl::OkStatus();
+}
+
 void TlsStream::StepHandshake() {
   const TlsEngine::HandshakeState state = engine_->Handshake();
   FlushOutput();
@@ -109,6 +120,7 @@ bool TlsStream::DeliverPlaintext() {
     }
   }
   destroyed_ = nullptr;
+  progress_.Set();
   // An idle connection holds no block.
   if (engine_->UnreadInput().empty()) read_room_.Reset();
   reactor_.ScheduleAttention(*this);
@@ -120,7 +132,7 @@ void TlsStream::Attend() {
     SealPending();
     FlushOutput();
     if (full_ && handler_ != nullptr && !TellDrained()) return;
-    const bool readable = !engine_->UnreadInput().empty() || socket_ended_;
+    const bool readable = engine_->HasMore() || socket_ended_;
     if (readable && !paused_ && handler_ != nullptr && !peer_finished_ && !over_.has_value()) {
       if (!DeliverPlaintext()) return;
     }
@@ -129,6 +141,7 @@ void TlsStream::Attend() {
 }
 
 void TlsStream::DeliverEnd() {
+  if (over_.has_value()) progress_.Set();
   if (handler_ == nullptr) return;
   if (over_.has_value()) {
     std::exchange(handler_, nullptr)->OnDead(*over_);

@@ -23,6 +23,9 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   // Runs the handshake, once, before a handler is set. Ok when it is done; else in words why not, and
   // engine().failure() for decisions. The caller's deadline is the handshake's.
   [[nodiscard]] core::Task<absl::Status> Handshake();
+  // Waits until the engine is confirmed(), while somebody reads: a handler is set and receives. Fails with why it never
+  // will be.
+  [[nodiscard]] core::Task<absl::Status> Confirmed();
   // Gives up a connection for another reactor, once what is queued was sent, after the handshake and without a handler.
   // The stream may be destroyed from then on.
   using Released = absl::AnyInvocable<void(int descriptor, std::unique_ptr<TlsEngine> engine, std::string received)>;
@@ -76,6 +79,7 @@ class TlsStream final : public ByteStream, core::StreamSocket::Handler, core::At
   Phase phase_ = Phase::kHandshake;
   core::Event handshake_step_;
   absl::Status handshake_status_;
+  core::Event progress_;  // something was read, or the stream is over
 
   bool paused_ = true;
   core::Slice read_room_;  // where plaintext goes; what is delivered are slices of it

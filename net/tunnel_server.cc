@@ -15,6 +15,9 @@
 namespace tunnel::net {
 namespace {
 
+// What a client may send behind its upgrade before it has the answer: nobody of ours does.
+constexpr size_t kBehindUpgradeLimit = core::BufferPool::kMaxBlockBytes;
+
 // For the log: channels count over the process, whatever core they are on.
 std::atomic<uint64_t> next_channel_number{1};
 
@@ -44,6 +47,20 @@ absl::StatusOr<std::optional<proto::MuxOffer>> OfferOf(const proto::RequestHead&
 bool PathMatches(const std::string& wanted, std::string_view path) {
   if (wanted.empty() || wanted == "/") return true;
   return path.substr(0, path.find('?')) == wanted;
+}
+
+// A client that was rejected may leave before or after the handshake is done, which is a matter of its library.
+void CountEch(core::Counters& counters, const TlsEngine& engine, bool done) {
+  if (engine.ech_offered() && !engine.ech_accepted()) {
+    counters.ech_rejected.Add();
+  } else if (done) {
+    (engine.ech_offered() ? counters.ech_accepted : counters.ech_absent).Add();
+  }
+}
+
+std::string_view EchWords(const TlsEngine& engine) {
+  if (engine.ech_accepted()) return "ECH accepted";
+  return engine.ech_offered() ? "ECH of no key of ours" : "without ECH";
 }
 
 }  // namespace
@@ -172,6 +189,7 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
     core::TaskContext& context = co_await core::CurrentTask();
     const core::DeadlineGuard deadline(context, kNegotiationLimit);
     const absl::Status shaken = co_await stream->Handshake();
+    CountEch(reactor_.counters(), stream->engine(), shaken.ok());
     if (!shaken.ok()) {
       reactor_.counters().handshakes_failed.Add();
       spdlog::debug("TLS with {}: {}", stream->peer(), MessageOf(shaken));
@@ -179,11 +197,9 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
       co_return;
     }
     connection.ech_accepted = stream->engine().ech_accepted();
-    if (connection.ech_accepted) reactor_.counters().ech_accepted.Add();
     connection.transport =
         fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
-    spdlog::debug("tls: {}, {}, {}", connection.ech_accepted ? "ECH accepted" : "without ECH", stream->peer(),
-                  stream->engine().Describe());
+    spdlog::debug("tls: {}, {}, {}", EchWords(stream->engine()), stream->peer(), stream->engine().Describe());
     connection.Use(std::move(stream));
   }
   co_await ServeRequests(std::move(connection));
@@ -247,20 +263,16 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
         reactor_.counters().channels_refused.Add();
         answer = PlainAnswer(503, "Service Unavailable");
       } else {
-        MuxServerSession* session = nullptr;
         const unsigned core = offer->has_value() ? sessions_.CoreOf((*offer)->session) : reactor_.index();
-        if (core == reactor_.index() && offer->has_value()) session = sessions_.Get((*offer)->session);
-        if (core != reactor_.index() || !offer->has_value() || session != nullptr) {
-          const std::string key(upgrade->key);  // which lies in what TakeRest() lets go of
-          const std::string rest = http.TakeRest();
+        const std::string key(upgrade->key);  // which lies in what TakeRest() lets go of
+        const std::string rest = http.TakeRest();
+        if (core != reactor_.index()) {
           reader.Detach();
-          if (core != reactor_.index()) {
-            Move(std::move(connection), core, key, **offer, rest);
-          } else {
-            Accept(std::move(connection), key, session, session == nullptr ? 0 : (*offer)->window, rest);
-          }
+          Move(std::move(connection), core, key, **offer, rest);
           co_return;
         }
+        reader.Detach();
+        if (Accept(connection, key, *offer, rest)) co_return;
         answer = PlainAnswer(503, "Service Unavailable");  // too many sessions
       }
     }
@@ -313,8 +325,15 @@ core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http
   co_return !close;
 }
 
-void TunnelServer::Accept(Connection connection, std::string_view key, MuxServerSession* session, uint64_t peer_window,
+bool TunnelServer::Accept(Connection& connection, std::string_view key, const std::optional<proto::MuxOffer>& offer,
                           std::string_view rest) {
+  MuxServerSession* const session = offer.has_value() ? sessions_.Get(offer->session) : nullptr;
+  if (offer.has_value() && session == nullptr) return false;
+  if (rest.size() > kBehindUpgradeLimit) {
+    reactor_.counters().upgrades_refused.Add();
+    connection.stream->CloseAfterSend(kCloseLimit);
+    return true;
+  }
   auto builder = proto::HttpHeadBuilder::Response(101, "Switching Protocols");
   builder.Add("Upgrade", "websocket")
       .Add("Connection", "Upgrade")
@@ -329,8 +348,39 @@ void TunnelServer::Accept(Connection connection, std::string_view key, MuxServer
   const auto accepted = builder.Finish();
   TUNNEL_CHECK(accepted.ok());
   Send(connection, *accepted);
-  StartChannel(std::move(connection), session, peer_window,
-               rest.empty() ? core::Slice() : reactor_.buffers().Copy(rest));
+  core::Slice received = rest.empty() ? core::Slice() : reactor_.buffers().Copy(rest);
+  if (connection.tls == nullptr || connection.tls->engine().confirmed()) {
+    StartChannel(std::move(connection), session, offer.has_value() ? offer->window : 0, std::move(received));
+  } else {
+    scope_.Spawn(
+        StartConfirmed(std::move(connection), offer, session == nullptr ? 0 : session->epoch(), std::move(received)));
+  }
+  return true;
+}
+
+core::Task<void> TunnelServer::StartConfirmed(Connection connection, std::optional<proto::MuxOffer> offer,
+                                              uint64_t epoch, core::Slice rest) {
+  core::TaskContext& context = co_await core::CurrentTask();
+  const core::DeadlineGuard deadline(context, kNegotiationLimit);
+  ByteReader reader(*connection.stream);
+  absl::Status confirmed = co_await connection.tls->Confirmed();
+  std::string received(rest.text());
+  for (const core::Slice& slice : reader.TakeReceived()) received += slice.text();
+  reader.Detach();
+  MuxServerSession* const session = confirmed.ok() && offer.has_value() ? sessions_.Get(offer->session) : nullptr;
+  // Meanwhile the session may have ended and begun anew, which is another one than was said.
+  if (confirmed.ok() && offer.has_value() && (session == nullptr || session->epoch() != epoch)) {
+    confirmed = Unavailable("its session is over");
+  }
+  if (received.size() > kBehindUpgradeLimit) confirmed = ProtocolError("{} bytes before the answer", received.size());
+  if (!confirmed.ok() || closing_) {
+    reactor_.counters().handshakes_failed.Add();
+    spdlog::debug("{}: not confirmed: {}", connection.stream->peer(), MessageOf(confirmed));
+    connection.stream->CloseAfterSend(kCloseLimit);
+    co_return;
+  }
+  StartChannel(std::move(connection), session, offer.has_value() ? offer->window : 0,
+               received.empty() ? core::Slice() : reactor_.buffers().Copy(received));
 }
 
 void TunnelServer::Move(Connection connection, unsigned core, std::string key, const proto::MuxOffer& offer,
@@ -373,14 +423,10 @@ void TunnelServer::OnMoved(MovedConnection moved) {
     connection.Use(std::make_unique<TcpStream>(std::move(socket)));
     rest += moved.received;
   }
-  MuxServerSession* session = sessions_.Get(moved.offer.session);
-  if (session == nullptr) {
-    reactor_.counters().upgrades_refused.Add();
-    Send(connection, PlainAnswer(503, "Service Unavailable"));
-    connection.stream->CloseAfterSend(kCloseLimit);
-    return;
-  }
-  Accept(std::move(connection), moved.key, session, moved.offer.window, rest);
+  if (Accept(connection, moved.key, moved.offer, rest)) return;
+  reactor_.counters().upgrades_refused.Add();
+  Send(connection, PlainAnswer(503, "Service Unavailable"));
+  connection.stream->CloseAfterSend(kCloseLimit);
 }
 
 void TunnelServer::StartChannel(Connection connection, MuxServerSession* session, uint64_t peer_window,

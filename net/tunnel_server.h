@@ -89,9 +89,14 @@ class TunnelServer final : core::Attention {
   [[nodiscard]] core::Task<bool> ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head);
   // Counts the channel that a connection is to become; false when its source has as many as it may.
   [[nodiscard]] bool TakeLease(Connection& connection, const proto::IpAddress& source);
-  // Says that the upgrade is done and makes the connection a channel: of `session`, or a legacy one.
-  void Accept(Connection connection, std::string_view key, MuxServerSession* session, uint64_t peer_window,
-              std::string_view rest);
+  // Says that the upgrade is done and makes the connection a channel: of the session of `offer`, or a legacy one. False
+  // when there is no room for the session; then nothing was said.
+  [[nodiscard]] bool Accept(Connection& connection, std::string_view key, const std::optional<proto::MuxOffer>& offer,
+                            std::string_view rest);
+  // Goes on with an upgrade that came as early data once its sender proves to be there: one who only played a recording
+  // of it again gets an answer that nobody can read, and nothing else.
+  [[nodiscard]] core::Task<void> StartConfirmed(Connection connection, std::optional<proto::MuxOffer> offer,
+                                                uint64_t epoch, core::Slice rest);
   // Gives the connection to `core`.
   void Move(Connection connection, unsigned core, std::string key, const proto::MuxOffer& offer, std::string rest);
   void StartChannel(Connection connection, MuxServerSession* session, uint64_t peer_window, core::Slice received);

@@ -154,9 +154,13 @@ bool HasKind(const net::Config& config, net::ListenKind kind) {
 }
 
 // Which side this process is, from what it listens on.
-absl::Status CheckListeners(const Draft& draft) {
+absl::Status CheckListeners(const Draft& draft, Purpose purpose) {
   const net::Config& config = draft.config;
-  if (config.listen.empty()) {
+  if (purpose == Purpose::kCheckServer && config.is_server()) {
+    return InvalidArgument("{} {}: expected a client's configuration, with which a server is checked from outside",
+                           draft.given.at("l"), Quoted(config.listen[0].description));
+  }
+  if (config.listen.empty() && purpose == Purpose::kRun) {
     return InvalidArgument(
         "-l is missing: expected what to listen on, as wss://0.0.0.0:443/path or proxy://127.0.0.1:1080 (-h has "
         "examples)");
@@ -192,23 +196,24 @@ absl::Status CheckListeners(const Draft& draft) {
 
 absl::Status CheckSides(const Draft& draft) {
   const bool server = draft.config.is_server();
+  const std::string why = draft.config.listen.empty()
+                              ? "check is"
+                              : fmt::format("-l {} makes this", Quoted(draft.config.listen[0].description));
   for (const Flag& flag : FlagTable()) {
     const auto given = draft.given.find(flag.spec.name);
     if (given == draft.given.end()) continue;
     if (flag.side != (server ? Side::kClient : Side::kServer)) continue;
-    return InvalidArgument("{} is for a {}, and -l {} makes this a {}", given->second, server ? "client" : "server",
-                           Quoted(draft.config.listen[0].description), server ? "server" : "client");
+    return InvalidArgument("{} is for a {}, and {} a {}", given->second, server ? "client" : "server", why,
+                           server ? "server" : "client");
   }
   // -f is for both and means something else to each.
   if (server && !draft.config.server_host.empty()) {
-    return InvalidArgument(
-        "{} wss:// is for a client, and -l {} makes this a server, which goes out through socks5://host:port",
-        draft.given.at("f"), Quoted(draft.config.listen[0].description));
+    return InvalidArgument("{} wss:// is for a client, and {} a server, which goes out through socks5://host:port",
+                           draft.given.at("f"), why);
   }
   if (!server && draft.config.outbound.has_value()) {
-    return InvalidArgument("{} {} is for a server, and -l {} makes this a client, which needs wss://host:port/path",
-                           draft.given.at("f"), Quoted(draft.config.outbound->description),
-                           Quoted(draft.config.listen[0].description));
+    return InvalidArgument("{} {} is for a server, and {} a client, which needs wss://host:port/path",
+                           draft.given.at("f"), Quoted(draft.config.outbound->description), why);
   }
   return absl::OkStatus();
 }
@@ -304,7 +309,8 @@ void Warn(const net::Config& config, std::vector<std::string>& warnings) {
   }
 }
 
-absl::StatusOr<CommandLine> Parse(std::span<const std::string> args, const Surroundings& surroundings) {
+absl::StatusOr<CommandLine> Parse(std::span<const std::string> args, const Surroundings& surroundings,
+                                  Purpose purpose) {
   const std::vector<const FlagSpec*> specs = Specs();
   absl::StatusOr<std::vector<GivenFlag>> given = SplitArguments(args, specs);
   if (!given.ok()) return given.status();
@@ -331,7 +337,7 @@ absl::StatusOr<CommandLine> Parse(std::span<const std::string> args, const Surro
       return InvalidArgument("{} {}", flag.source, MessageOf(set));
     }
   }
-  TUNNEL_RETURN_IF_ERROR(CheckListeners(draft));
+  TUNNEL_RETURN_IF_ERROR(CheckListeners(draft, purpose));
   TUNNEL_RETURN_IF_ERROR(CheckSides(draft));
   TUNNEL_RETURN_IF_ERROR(draft.config.is_server() ? FinishServer(draft) : FinishClient(draft));
   std::ranges::move(draft.warnings, std::back_inserter(result.warnings));
@@ -353,8 +359,9 @@ std::string VariableOf(std::string_view flag) {
   return name;
 }
 
-absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> args, const Surroundings& surroundings) {
-  absl::StatusOr<CommandLine> result = Parse(args, surroundings);
+absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> args, const Surroundings& surroundings,
+                                             Purpose purpose) {
+  absl::StatusOr<CommandLine> result = Parse(args, surroundings, purpose);
   // Names of files and hosts come back in messages of others.
   if (!result.ok()) return InvalidArgument("{}", OneLine(MessageOf(result.status())));
   return result;

@@ -16,6 +16,9 @@
 
 namespace tunnel::tools {
 
+// What a command line is read for. To check a server no listener is needed, and the side is the client's.
+enum class Purpose { kRun, kCheckServer };
+
 enum class Action { kRun, kCheckConfig, kHelp, kVersion };
 
 // What stands for a secret where a configuration is shown.
@@ -31,7 +34,8 @@ struct CommandLine {
 // Reads `args` (without the program's name) and the variables of `surroundings`. Fails with kInvalidArgument and one
 // line that names the flag or variable, its value and what is expected; never the value of a secret.
 [[nodiscard]] absl::StatusOr<CommandLine> ParseCommandLine(std::span<const std::string> args,
-                                                           const Surroundings& surroundings);
+                                                           const Surroundings& surroundings,
+                                                           Purpose purpose = Purpose::kRun);
 
 // The environment variable that stands for a flag: "ech-config" gives "ECH_TUNNEL_ECH_CONFIG".
 [[nodiscard]] std::string VariableOf(std::string_view flag);

@@ -114,6 +114,7 @@ std::string HelpText() {
       "Usage\n"
       "  ech-tunnel -l wss://ip:port/path [flags]                          a server\n"
       "  ech-tunnel -l proxy://ip:port -f wss://host:port/path [flags]     a client\n"
+      "  ech-tunnel check -f wss://host:port/path [flags] [-json]          try a server step by step\n"
       "  ech-tunnel ech-keygen -public-name NAME -out DIR                  make an ECH key\n"
       "  ech-tunnel version                                                what this was built with\n"
       "\n"

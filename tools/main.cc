@@ -51,8 +51,10 @@ int Run(const CommandLine& command) {
 
 int Main(const std::vector<std::string>& args) {
   if (HasVerb(args)) {
-    const absl::StatusOr<std::string> output = RunVerb(args);
-    return output.ok() ? Print(*output) : Complain(output.status());
+    const absl::StatusOr<VerbOutput> output = RunVerb(args);
+    if (!output.ok()) return Complain(output.status());
+    const int printed = Print(output->text);
+    return printed != 0 ? printed : output->exit_status;
   }
   const SystemSurroundings surroundings;
   const absl::StatusOr<CommandLine> command = ParseCommandLine(args, surroundings);

@@ -13,6 +13,7 @@
 #include "ech/pem.h"
 #include "proto/base64.h"
 #include "proto/https_record.h"
+#include "tools/check_command.h"
 #include "tools/flag_parser.h"
 #include "tools/flag_values.h"
 
@@ -63,11 +64,11 @@ std::vector<uint8_t> TakenIds(const ech::KeyStore& store) {
   return ids;
 }
 
-absl::StatusOr<std::string> Keygen(std::span<const std::string> args) {
+absl::StatusOr<VerbOutput> Keygen(std::span<const std::string> args) {
   const std::array<const FlagSpec*, 5> specs = {&kPublicName, &kOut, &kName, &kHelp, &kLongHelp};
   const absl::StatusOr<std::vector<GivenFlag>> given = SplitArguments(args, specs);
   if (!given.ok()) return Annotate(given.status(), "ech-keygen");
-  if (WantsHelp(*given)) return std::string(kKeygenHelp);
+  if (WantsHelp(*given)) return VerbOutput{.text = std::string(kKeygenHelp)};
   const std::string public_name = LowerCase(ValueOf(*given, kPublicName));
   const std::string directory = ValueOf(*given, kOut);
   const std::string name = LowerCase(ValueOf(*given, kName));
@@ -106,29 +107,36 @@ absl::StatusOr<std::string> Keygen(std::span<const std::string> args) {
   const std::vector<uint8_t> list = key->ConfigListBytes();
   const std::string base64 = proto::Base64Encode(list);
   const std::string record = proto::FormatHttpsRecord({.priority = 1, .target = ".", .ech = list}, base64);
-  return fmt::format("ECHConfigList: {}\nDNS record: {} 3600 IN HTTPS {}\nKey file: {}\n", base64,
-                     name.empty() ? "@" : fmt::format("{}.", name), record, path.string());
+  return VerbOutput{.text = fmt::format("ECHConfigList: {}\nDNS record: {} 3600 IN HTTPS {}\nKey file: {}\n", base64,
+                                        name.empty() ? "@" : fmt::format("{}.", name), record, path.string())};
 }
 
-absl::StatusOr<std::string> Version(std::span<const std::string> args) {
+absl::StatusOr<VerbOutput> Version(std::span<const std::string> args) {
   const std::array<const FlagSpec*, 2> specs = {&kHelp, &kLongHelp};
   const absl::StatusOr<std::vector<GivenFlag>> given = SplitArguments(args, specs);
   if (!given.ok()) return Annotate(given.status(), "version");
-  return WantsHelp(*given) ? std::string(kVersionHelp) : VersionText();
+  return VerbOutput{.text = WantsHelp(*given) ? std::string(kVersionHelp) : VersionText()};
+}
+
+absl::StatusOr<VerbOutput> Check(std::span<const std::string> args) {
+  const SystemSurroundings surroundings;
+  absl::StatusOr<CheckOutput> output = RunCheckCommand(args, surroundings);
+  if (!output.ok()) return Annotate(output.status(), "check");
+  return VerbOutput{.text = std::move(output->text), .exit_status = output->exit_status};
 }
 
 struct Verb {
   std::string_view name;
-  absl::StatusOr<std::string> (*run)(std::span<const std::string> args);
+  absl::StatusOr<VerbOutput> (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Verb, 2> kVerbs = {{{"ech-keygen", Keygen}, {"version", Version}}};
+constexpr std::array<Verb, 3> kVerbs = {{{"check", Check}, {"ech-keygen", Keygen}, {"version", Version}}};
 
 }  // namespace
 
 bool HasVerb(std::span<const std::string> args) { return !args.empty() && !args[0].starts_with('-'); }
 
-absl::StatusOr<std::string> RunVerb(std::span<const std::string> args) {
+absl::StatusOr<VerbOutput> RunVerb(std::span<const std::string> args) {
   const std::string_view name = args.empty() ? std::string_view() : args[0];
   std::vector<std::string_view> names;
   for (const Verb& verb : kVerbs) {
@@ -136,11 +144,11 @@ absl::StatusOr<std::string> RunVerb(std::span<const std::string> args) {
       names.push_back(verb.name);
       continue;
     }
-    absl::StatusOr<std::string> output = verb.run(args.subspan(1));
+    absl::StatusOr<VerbOutput> output = verb.run(args.subspan(1));
     if (!output.ok()) return MakeStatus(output.status().code(), "{}", OneLine(MessageOf(output.status())));
     return output;
   }
-  return InvalidArgument("unknown verb {}: expected {}, or flags (see -h){}", Quoted(name), fmt::join(names, " or "),
+  return InvalidArgument("unknown verb {}: expected {}, or flags (see -h){}", Quoted(name), fmt::join(names, ", "),
                          DidYouMean(name, names, ""));
 }
 

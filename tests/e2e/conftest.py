@@ -188,8 +188,6 @@ class Lab:
 
     def stop(self):
         problems = []
-        for helper in reversed(self._helpers):
-            helper.stop()
         for process in reversed(self.processes):
             status = process.stop()
             log = process.log()
@@ -197,6 +195,9 @@ class Lab:
                 problems.append(f"{process.log_path.name}: {log[report.start():][:4000]}")
             elif status < 0 and process.argv[0] == self.binary:
                 problems.append(f"{process.log_path.name}: ended by signal {-status}\n{log[-2000:]}")
+        # Last: what a process still has to say goes through them.
+        for helper in reversed(self._helpers):
+            helper.stop()
         assert not problems, "\n".join(problems)
 
 

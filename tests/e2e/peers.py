@@ -3,6 +3,7 @@
 import getpass
 import os
 import subprocess
+import tempfile
 
 from pki import HIDDEN
 from procs import free_port
@@ -39,30 +40,40 @@ def https_records(server_port, ech):
                       f"_{server_port}._https.{host} 60 IN HTTPS 1 {HIDDEN}. {parameters}"])
 
 
+def _run(*argv):
+    subprocess.run([str(argument) for argument in argv], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def trust(lab, database):
+    """Makes a certificate database of NSS's ("sql:FOLDER", which browsers read as well) that trusts the tests' CA."""
+    _run("certutil", "-N", "-d", database, "--empty-password")
+    _run("certutil", "-A", "-d", database, "-n", "ca", "-t", "C,,", "-i", lab.pki.ca)
+
+
 def nss_database(lab, with_server_key):
     """A certificate database that trusts the tests' CA."""
     folder = lab.path("nss")
     folder.mkdir()
     database = f"sql:{folder}"
-
-    def command(*argv):
-        subprocess.run([str(argument) for argument in argv], check=True, timeout=30, stdout=subprocess.DEVNULL)
-
-    command("certutil", "-N", "-d", database, "--empty-password")
-    command("certutil", "-A", "-d", database, "-n", "ca", "-t", "C,,", "-i", lab.pki.ca)
+    trust(lab, database)
     if with_server_key:
-        command("openssl", "pkcs12", "-export", "-in", lab.pki.cert, "-inkey", lab.pki.key, "-certfile", lab.pki.ca,
-                "-name", "srv", "-out", folder / "srv.p12", "-passout", "pass:")
-        command("pk12util", "-i", folder / "srv.p12", "-d", database, "-W", "")
+        _run("openssl", "pkcs12", "-export", "-in", lab.pki.cert, "-inkey", lab.pki.key, "-certfile", lab.pki.ca,
+             "-name", "srv", "-out", folder / "srv.p12", "-passout", "pass:")
+        _run("pk12util", "-i", folder / "srv.p12", "-d", database, "-W", "")
     return database
 
 
-def tstclnt(database, port, config):
-    """A handshake with ECH by NSS; returns its exit status and what it printed. 0 means that ECH was accepted."""
-    # -O: certificates are checked synchronously; without it -Q never gets to quit.
-    result = subprocess.run(["tstclnt", "-h", "127.0.0.1", "-p", str(port), "-a", HIDDEN, "-d", database, "-V",
-                             "tls1.3:", "-N", config, "-Q", "-O"], stdin=subprocess.DEVNULL, timeout=60,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+def tstclnt(database, port, config=None, request=b""):
+    """A handshake by NSS, with ECH or, without a config, GREASE; returns its exit status and what it printed, which is
+    also what the server answers to a request, or the retry configs. 0 means that ECH was not rejected."""
+    # -O: certificates are checked synchronously; without it -Q, to end after the handshake, never gets to quit.
+    command = ["tstclnt", "-h", "127.0.0.1", "-p", str(port), "-a", HIDDEN, "-d", database, "-V", "tls1.3:", "-O",
+               *(["-N", config] if config else ["-i", "100"]), *([] if request else ["-Q"])]
+    with tempfile.TemporaryFile() as stdin:  # not a pipe: when one has ended, tstclnt spins
+        stdin.write(request)
+        stdin.seek(0)
+        result = subprocess.run(command, stdin=stdin, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                check=False)
     return result.returncode, result.stdout.decode("utf-8", "replace")
 
 

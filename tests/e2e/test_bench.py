@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from conftest import ROOT
+from procs import free_port
 from waiting import wait_until
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -174,3 +175,20 @@ def test_statistics():
     other = results.Row("m", "b", [results.Sample({"f": 6.0}, {}, 0)])
     assert results.ratio(row, other, "f") == 0.5
     assert results.ratio(row, results.Row("m", "c"), "f") is None
+
+
+@pytest.mark.one_backend
+@pytest.mark.protocol("native")
+def test_handshakes_beside_boringssl(lab, build_dir):
+    """Every handshake is a full one of the kind it is counted as; a server that is not there is an error."""
+    state, port = lab.path("state"), free_port()
+    state.mkdir()
+    server = lab.run("server", "-l", f"wss://127.0.0.1:{port}/", "-state", state, "-threads", 1)
+    server.wait_log(r"listening on wss://")
+    load = [build_dir / "bench" / "handshake_load", "--pid", str(server.pid), "--state", state, "--blocks", "2",
+            "--block", "20", "--port"]
+    done = subprocess.run([*load, str(port)], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0 and done.stdout.count("40 handshakes") == 4, (done.stdout, done.stderr)
+    counters = server.counters()
+    assert (counters["ech_accepted"], counters["ech_rejected"], counters["ech_absent"]) == (41, 0, 41)
+    assert subprocess.run([*load, str(free_port())], capture_output=True, timeout=100, check=False).returncode == 1

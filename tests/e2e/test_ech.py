@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import re
 import ssl
 import struct
 import subprocess
@@ -226,12 +227,35 @@ def test_without_serve_dns_there_is_none(lab):
 
 @pytest.mark.sanitizers
 def test_nss_client_reaches_our_server(lab, stale_config):
+    """Under the server's key at once; under an old one by the retry configs that NSS prints. The server counts both."""
     server = lab.server()
     database = nss_database(lab, with_server_key=False)
-    status, output = tstclnt(database, server.port, server.config)
+    request = f"GET / HTTP/1.1\r\nHost: {HIDDEN}\r\nConnection: close\r\n\r\n".encode()
+    status, output = tstclnt(database, server.port, server.config, request)
+    assert status == 0 and "404 Not Found" in output, output
+    status, output = tstclnt(database, server.port, stale_config, request)
+    assert status != 0 and "ECH_RETRY_WITH_ECH" in output and "404" not in output, output
+    retry_configs = re.search(r"Received ECH retry_configs:\s+(\S+)", output).group(1)
+    assert retry_configs == server.config
+    counters = server.process.counters()
+    assert (counters["ech_accepted"], counters["ech_rejected"], counters["ech_absent"]) == (1, 1, 0)
+    status, output = tstclnt(database, server.port, retry_configs, request)
+    assert status == 0 and "404 Not Found" in output, output
+    assert server.process.counters()["ech_accepted"] == 2
+
+
+def test_server_counts_grease_and_its_absence(lab):
+    """GREASE is an offer that no key fits; a handshake without the extension is neither."""
+    server = lab.server()
+    status, output = tstclnt(nss_database(lab, with_server_key=False), server.port)
     assert status == 0, output
-    status, output = tstclnt(database, server.port, stale_config)
-    assert status != 0 and "ECH_RETRY_WITH_ECH" in output, output
+    context = ssl.create_default_context(cafile=str(lab.pki.ca))
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=20)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 404
+    connection.close()
+    counters = server.process.counters()
+    assert (counters["ech_accepted"], counters["ech_rejected"], counters["ech_absent"]) == (0, 1, 1)
 
 
 @pytest.mark.sanitizers
@@ -249,8 +273,14 @@ def test_our_client_reaches_nss_server(lab):
 
 
 def test_nss_server_rejects_and_the_retry_is_accepted(lab, stale_config):
-    """NSS's retry configs are understood."""
+    """NSS's retry configs are understood, and used on a second connection."""
     key = Key(PUBLIC, config_id=9)
     port = start_selfserv(lab, key)
-    client = lab.client(port, "-log-level", "debug", config=stale_config, up=False)
+    relay = lab.relay(port)
+    client = lab.client(relay.port, "-log-level", "debug", config=stale_config, up=False)
     client.process.wait_log(r"tls: ECH accepted", timeout=20)
+    assert client.process.counters()["ech_rejected"] == 1
+    for captured in relay.recorded[:2]:
+        name, extensions = client_hello(bytes(captured))
+        assert name == PUBLIC and ECH_EXTENSION in extensions
+    assert relay.connections >= 2 and HIDDEN.encode() not in relay.client_bytes()

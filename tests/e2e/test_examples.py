@@ -348,7 +348,7 @@ def runner_of(command):
         return run_dig
     if command[0] != "ech-tunnel":
         return None
-    if command[1] in ("ech-keygen", "version") or "-check-config" in command or "-h" in command:
+    if command[1] in ("check", "ech-keygen", "version") or "-check-config" in command or "-h" in command:
         return run_once
     if is_server(command):
         return run_server

@@ -58,9 +58,12 @@ class SimResolver final : public net::Resolver {
 class ServerIdentity {
  public:
   ServerIdentity() {
+    auto ticket_keys = net::TicketKeys::Create();
+    TUNNEL_CHECK(ticket_keys.ok());
     auto made = net::TlsServerContext::FromPem(kServerCertificate, "certificate", kServerKey, "key", {"http/1.1"});
     TUNNEL_CHECK(made.ok());
     tls = *std::move(made);
+    tls->ResumeWith(*ticket_keys);
     auto key =
         ech::GenerateKey(kOuterName, ech::kDefaultMaximumNameLength, {}, std::chrono::system_clock::time_point());
     TUNNEL_CHECK(key.ok());
@@ -70,7 +73,7 @@ class ServerIdentity {
     TUNNEL_CHECK(store.ok() && tls->SetEchKeys(*store).ok());
     const std::vector<uint8_t> list = store->PublishedList();
     ech_config_list.assign(list.begin(), list.end());
-    auto client = net::TlsClientContext::Create({.pins = {tls->pin()}, .alpn = {"http/1.1"}});
+    auto client = net::TlsClientContext::Create({.pins = {tls->pin()}, .alpn = {"http/1.1"}, .resume = true});
     TUNNEL_CHECK(client.ok());
     client_tls = *std::move(client);
   }
@@ -197,6 +200,8 @@ class ClientSide final : public net::TunnelService {
 Tunnel::Tunnel(core::SimWorld& world, core::SimHost client, core::SimHost server, const TunnelPlan& plan,
                uint32_t streams)
     : world_(world), plan_(plan), streams_(streams), sharing_(std::make_unique<ServerSharing>()) {
+  // Nothing of one history is known in the next.
+  TheServerIdentity().client_tls->tickets()->Clear();
   server_config_.admitted = {*proto::ParseCidr("0.0.0.0/0")};
   server_config_.token = "a token";
   server_config_.protocol = plan.protocol;

@@ -435,7 +435,8 @@ TEST_F(ClientPoolTest, RetriesOnceWithTheServersConfigs) {
   UseNewEchKey();  // the client's list is of yesterday
   StartClient(1);
   RunUntilUp(1);
-  EXPECT_EQ(reactor().counters().ech_rejected.Get(), 1);
+  EXPECT_EQ(reactor().counters().ech_rejected.Get(), 2) << "one at each end";
+  EXPECT_EQ(reactor().counters().ech_accepted.Get(), 2);
   EXPECT_EQ(accepted_.size(), 2U) << "the second attempt is the retry";
 }
 

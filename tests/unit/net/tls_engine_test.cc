@@ -1,21 +1,7 @@
-// Client and server engines joined in memory.
 #include "net/tls_engine.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <memory>
-#include <string>
-#include <vector>
-
-#include "ech/key_store.h"
-#include "ech/state_file.h"
-#include "net/made_certificate.h"
-#include "net/tls_context.h"
 #include "tests/unit/as_bytes.h"
+#include "tests/unit/net/tls_engine_fixture.h"
 
 namespace tunnel::net {
 namespace {
@@ -23,147 +9,6 @@ namespace {
 using std::chrono::hours;
 using std::chrono::system_clock;
 using ::testing::HasSubstr;
-using State = TlsEngine::HandshakeState;
-using Bytes = std::vector<uint8_t>;
-
-constexpr const char* kInner = "inner.secret.test";
-constexpr const char* kOuter = "outer.public.test";
-
-bool Contains(const Bytes& haystack, std::string_view needle) {
-  return std::string_view(reinterpret_cast<const char*>(haystack.data()), haystack.size()).find(needle) !=
-         std::string_view::npos;
-}
-
-class TlsEngineTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tls_engine_XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-    UseCertificate({kInner, kOuter, "127.0.0.1", "::1"}, system_clock::now() - hours(1),
-                   system_clock::now() + hours(100));
-  }
-  void TearDown() override { std::filesystem::remove_all(root_); }
-
-  // Makes the server present such a certificate; ca_ is a file with it.
-  void UseCertificate(const std::vector<std::string>& names, system_clock::time_point from,
-                      system_clock::time_point to) {
-    auto pair = MakeSelfSigned(names, from, to);
-    ASSERT_TRUE(pair.ok()) << pair.status();
-    ca_ = root_ / "ca.pem";
-    ASSERT_TRUE(ech::WriteStateFile(ca_, pair->certificate_pem, 0644).ok());
-    auto server =
-        TlsServerContext::FromPem(pair->certificate_pem, "cert", pair->key_pem.Reveal(), "key", {"h2", "http/1.1"});
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_context_ = *std::move(server);
-  }
-
-  static ech::EchKey MakeKey() {
-    auto key = ech::GenerateKey(kOuter, 64, {}, system_clock::now());
-    EXPECT_TRUE(key.ok()) << key.status();
-    return *std::move(key);
-  }
-
-  // Gives the server new ECH keys and returns the list it publishes.
-  Bytes UseEch() {
-    std::vector<ech::EchKey> keys;
-    keys.push_back(MakeKey());
-    auto store = ech::KeyStore::FromKeys(std::move(keys));
-    EXPECT_TRUE(store.ok());
-    EXPECT_TRUE(server_context_->SetEchKeys(*store).ok());
-    return store->PublishedList();
-  }
-
-  void UseClient(const TlsClientOptions& options) {
-    auto context = TlsClientContext::Create(options);
-    ASSERT_TRUE(context.ok()) << context.status();
-    client_context_ = *std::move(context);
-  }
-
-  void Connect(const TlsClientHandshake& handshake) {
-    if (client_context_ == nullptr) UseClient({.ca_file = ca_, .alpn = {"http/1.1"}});
-    auto client = TlsEngine::Client(*client_context_, handshake);
-    ASSERT_TRUE(client.ok()) << client.status();
-    client_ = *std::move(client);
-    auto server = TlsEngine::Server(*server_context_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    to_server_.clear();
-  }
-
-  // Carries bytes in pieces until neither side has anything to say.
-  void Shake(size_t piece = SIZE_MAX) {
-    client_state_ = client_->Handshake();
-    server_state_ = server_->Handshake();
-    bool moved = true;
-    while (moved) {
-      moved = false;
-      if (Bytes sent = client_->TakeOutput(); !sent.empty()) {
-        to_server_.insert(to_server_.end(), sent.begin(), sent.end());
-        server_state_ = Deliver(*server_, sent, piece);
-        moved = true;
-      }
-      if (const Bytes sent = server_->TakeOutput(); !sent.empty()) {
-        client_state_ = Deliver(*client_, sent, piece);
-        moved = true;
-      }
-    }
-  }
-
-  static State Deliver(TlsEngine& to, const Bytes& bytes, size_t piece) {
-    State state = State::kWant;
-    std::span<const uint8_t> rest = bytes;
-    while (!rest.empty()) {
-      // An allocation of its own, so that the sanitizer sees a read past it or after it.
-      const Bytes part(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(std::min(piece, rest.size())));
-      rest = rest.subspan(part.size());
-      to.FeedCiphertext(part);
-      state = to.Handshake();
-      to.KeepInput();
-    }
-    return state;
-  }
-
-  void ExpectBothDone() const {
-    EXPECT_EQ(client_state_, State::kDone) << client_->failure().status;
-    EXPECT_EQ(server_state_, State::kDone) << server_->failure().status;
-  }
-
-  // What `from` has put out, decrypted by `to`.
-  static std::string Receive(TlsEngine& from, TlsEngine& to, size_t piece = SIZE_MAX, size_t out_size = 5000) {
-    const Bytes sent = from.TakeOutput();
-    std::string got;
-    std::span<const uint8_t> rest = sent;
-    do {
-      const auto part = rest.first(std::min(piece, rest.size()));
-      rest = rest.subspan(part.size());
-      to.FeedCiphertext(part);
-      Bytes out(out_size);
-      for (;;) {
-        const TlsEngine::ReadResult result = to.ReadPlaintext(out);
-        if (result.state != TlsEngine::ReadState::kData) break;
-        got.append(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(result.bytes));
-      }
-    } while (!rest.empty());
-    return got;
-  }
-
-  void ExpectClientFails(TlsFailureKind kind, const std::string& words) const {
-    EXPECT_EQ(client_state_, State::kFailed);
-    EXPECT_EQ(client_->failure().kind, kind) << client_->failure().status;
-    EXPECT_THAT(std::string(MessageOf(client_->failure().status)), HasSubstr(words));
-  }
-
-  std::filesystem::path root_;
-  std::filesystem::path ca_;
-  std::unique_ptr<TlsServerContext> server_context_;
-  std::unique_ptr<TlsClientContext> client_context_;
-  std::unique_ptr<TlsEngine> client_;
-  std::unique_ptr<TlsEngine> server_;
-  State client_state_ = State::kWant;
-  State server_state_ = State::kWant;
-  Bytes to_server_;
-};
 
 TEST_F(TlsEngineTest, WithoutEchTheNameIsVisible) {
   Connect({.host = kInner});
@@ -171,6 +16,7 @@ TEST_F(TlsEngineTest, WithoutEchTheNameIsVisible) {
   ExpectBothDone();
   EXPECT_TRUE(Contains(to_server_, kInner));
   EXPECT_FALSE(client_->ech_accepted());
+  EXPECT_TRUE(server_->ech_offered()) << "GREASE cannot be told from it";
   EXPECT_EQ(client_->alpn(), "http/1.1");
   EXPECT_EQ(server_->alpn(), "http/1.1");
   EXPECT_EQ(server_->server_name(), kInner);
@@ -183,6 +29,7 @@ TEST_F(TlsEngineTest, WithEchTheOuterNameIsVisibleAndTheInnerIsNot) {
   Shake();
   ExpectBothDone();
   EXPECT_TRUE(client_->ech_accepted());
+  EXPECT_TRUE(server_->ech_offered());
   EXPECT_TRUE(server_->ech_accepted());
   EXPECT_EQ(server_->server_name(), kInner);
   EXPECT_TRUE(Contains(to_server_, kOuter));
@@ -201,6 +48,7 @@ TEST_F(TlsEngineTest, RejectionGivesRetryConfigsThatAreAccepted) {
   EXPECT_FALSE(Contains(to_server_, kInner));
   // To the server it is a whole handshake for the outer name, ended by an alert.
   EXPECT_EQ(server_state_, State::kDone);
+  EXPECT_TRUE(server_->ech_offered());
   EXPECT_FALSE(server_->ech_accepted());
   EXPECT_EQ(server_->server_name(), kOuter);
   Bytes out(10);

@@ -35,7 +35,12 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-absl::StatusOr<std::string> RunWords(const std::vector<std::string>& args) { return RunVerb(args); }
+absl::StatusOr<std::string> RunWords(const std::vector<std::string>& args) {
+  const absl::StatusOr<VerbOutput> output = RunVerb(args);
+  if (!output.ok()) return output.status();
+  EXPECT_EQ(output->exit_status, 0);
+  return output->text;
+}
 
 std::string ErrorOf(const std::vector<std::string>& args, int exit_status = 2) {
   const absl::StatusOr<std::string> output = RunWords(args);
@@ -60,10 +65,10 @@ TEST(Verbs, AreWhatDoesNotBeginWithADash) {
 }
 
 TEST(Verbs, UnknownOnesAreRefused) {
-  EXPECT_EQ(ErrorOf({"keygen"}), "unknown verb \"keygen\": expected ech-keygen or version, or flags (see -h)");
+  EXPECT_EQ(ErrorOf({"keygen"}), "unknown verb \"keygen\": expected check, ech-keygen, version, or flags (see -h)");
   EXPECT_EQ(ErrorOf({"versoin"}),
-            "unknown verb \"versoin\": expected ech-keygen or version, or flags (see -h) (did you mean version?)");
-  EXPECT_EQ(ErrorOf({""}), "unknown verb \"\": expected ech-keygen or version, or flags (see -h)");
+            "unknown verb \"versoin\": expected check, ech-keygen, version, or flags (see -h) (did you mean version?)");
+  EXPECT_EQ(ErrorOf({""}), "unknown verb \"\": expected check, ech-keygen, version, or flags (see -h)");
 }
 
 TEST(Version, NamesWhatItWasBuiltWith) {
