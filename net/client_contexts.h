@@ -14,7 +14,7 @@ namespace tunnel::net {
 // One core's. Fail with one line that names the flag or file at fault.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeTunnelContext(const Config& config);
 [[nodiscard]] absl::StatusOr<std::unique_ptr<TlsClientContext>> MakeDohContext(const Config& config);
-// The resolvers of -dns, at least one.
+// The resolvers of -dns, at least one, none of them the name that ECH hides.
 [[nodiscard]] absl::StatusOr<std::vector<DohEndpoint>> DohEndpoints(const Config& config);
 
 }  // namespace tunnel::net
