@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
 
@@ -26,13 +27,18 @@ constexpr FlagSpec kName = {.name = "name", .argument = "NAME"};
 constexpr FlagSpec kHelp = {.name = "h", .repeatable = true};
 constexpr FlagSpec kLongHelp = {.name = "help", .repeatable = true};
 
+// Of the records that ech-keygen prints: an hour, so that a key that is replaced is forgotten soon.
+constexpr int kRecordTtlSeconds = 3600;
+
 constexpr std::string_view kKeygenHelp =
     "ech-tunnel ech-keygen -public-name NAME -out DIR [-name NAME]\n"
     "\n"
-    "Makes an ECH key and prints the ECHConfigList in base64 (for -ech-config), the DNS record that publishes it, and "
-    "the\n"
-    "file that holds the key. A server that is given DIR as -ech-keys publishes its newest key and accepts all of "
-    "them.\n"
+    "Makes an ECH key and prints the ECHConfigList in base64 (for -ech-config), the DNS record that publishes it, as "
+    "a\n"
+    "line of a zone, as a command of BIND's nsupdate (with -name) and as a request to Cloudflare's API, and the file "
+    "that\n"
+    "holds the key. A server that is given DIR as -ech-keys notices it at once, publishes its newest key (after\n"
+    "-ech-publish-delay) and accepts all of them.\n"
     "\n"
     "  -public-name NAME   the outer name, which everyone sees instead of the server's own; the server's certificate\n"
     "                      should be valid for it too, so that clients with an old key can be told the new one\n"
@@ -96,8 +102,9 @@ absl::StatusOr<VerbOutput> Keygen(std::span<const std::string> args) {
     return Annotate(store.status(), "ech-keygen: -out");
   }
 
-  const absl::StatusOr<ech::EchKey> key = ech::GenerateKey(public_name, ech::kDefaultMaximumNameLength, taken,
-                                                           std::chrono::system_clock::from_time_t(core::WallSeconds()));
+  const absl::StatusOr<ech::EchKey> key =
+      ech::GenerateKey(public_name, ech::MaximumNameLengthFor(std::span(&name, 1)), taken,
+                       std::chrono::system_clock::from_time_t(core::WallSeconds()));
   if (!key.ok()) return Annotate(key.status(), "ech-keygen");
   const std::filesystem::path path = std::filesystem::path(directory) / ech::KeyFileName(*key);
   if (const absl::Status saved = ech::SaveKey(*key, path); !saved.ok()) {
@@ -107,8 +114,19 @@ absl::StatusOr<VerbOutput> Keygen(std::span<const std::string> args) {
   const std::vector<uint8_t> list = key->ConfigListBytes();
   const std::string base64 = proto::Base64Encode(list);
   const std::string record = proto::FormatHttpsRecord({.priority = 1, .target = ".", .ech = list}, base64);
-  return VerbOutput{.text = fmt::format("ECHConfigList: {}\nDNS record: {} 3600 IN HTTPS {}\nKey file: {}\n", base64,
-                                        name.empty() ? "@" : fmt::format("{}.", name), record, path.string())};
+  std::string text = fmt::format("ECHConfigList: {}\nDNS record: {} {} IN HTTPS {}\n", base64,
+                                 name.empty() ? "@" : fmt::format("{}.", name), kRecordTtlSeconds, record);
+  if (!name.empty()) {
+    text += fmt::format("BIND nsupdate: update add {}. {} IN HTTPS {}\n", name, kRecordTtlSeconds, record);
+  }
+  // https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/create/
+  nlohmann::ordered_json body;
+  body["type"] = "HTTPS";
+  body["name"] = name.empty() ? "@" : name;
+  body["ttl"] = kRecordTtlSeconds;
+  body["data"] = {{"priority", 1}, {"target", "."}, {"value", fmt::format("ech=\"{}\"", base64)}};
+  text += fmt::format("Cloudflare API: POST /zones/ZONE_ID/dns_records {}\n", body.dump());
+  return VerbOutput{.text = text + fmt::format("Key file: {}\n", path.string())};
 }
 
 absl::StatusOr<VerbOutput> Version(std::span<const std::string> args) {

@@ -10,8 +10,9 @@ from procs import free_port
 from waiting import wait_until
 
 
-def start_named(lab, zone, port=None):
-    """bind9 as an authoritative DoH server (HTTP/2) for "test."; `zone` holds its records. Returns the DoH port."""
+def start_named(lab, zone, port=None, updates=False):
+    """bind9 as an authoritative DoH server (HTTP/2) for "test."; `zone` holds its records. `updates`: whoever asks may
+    change it."""
     folder = lab.path("named")
     folder.mkdir()
     doh, dns, plain = port or free_port(), free_port(), free_port()
@@ -24,7 +25,7 @@ def start_named(lab, zone, port=None):
         http local {{ endpoints {{ "/dns-query"; }}; }};
         tls doh {{ cert-file "{lab.pki.cert}"; key-file "{lab.pki.key}"; protocols {{ TLSv1.2; TLSv1.3; }}; }};
         controls {{ }};
-        zone "test." {{ type primary; file "test.zone"; }};
+        zone "test." {{ type primary; file "test.zone"; {"allow-update { any; };" if updates else ""} }};
         """)
     named = lab.start("named", "named", "-g", "-n", "1", "-c", folder / "named.conf")
     named.wait_log(r"all zones loaded|running$")

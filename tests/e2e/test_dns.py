@@ -2,6 +2,8 @@
 without ECH."""
 
 import base64
+import re
+import subprocess
 
 import pytest
 
@@ -44,6 +46,31 @@ def test_record_of_another_name(lab):
     client = lab.client(server.port, "-dns", f"https://127.0.0.1:{named.doh_port}/dns-query", "-ech", "front.test",
                         pin_address=False)
     client.process.wait_log(r"channel 1 up: .*ECH accepted")
+
+
+def labelled(output, label):
+    return re.search(rf"^{label}: (.*)$", output, re.M).group(1)
+
+
+@pytest.mark.one_backend
+def test_what_keygen_prints_for_bind(lab):
+    """The line for a zone file, and the command for nsupdate: each publishes a key that clients come in with."""
+    for how in ("DNS record", "BIND nsupdate"):
+        keys = lab.path("keys")
+        output = subprocess.run([lab.binary, "ech-keygen", "-public-name", PUBLIC, "-out", keys, "-name", HIDDEN],
+                                check=True, timeout=30, stdout=subprocess.PIPE, text=True).stdout
+        server = lab.server(keys=keys)
+        zone = f"{HIDDEN}. 60 IN A 127.0.0.1\n"
+        if how == "DNS record":
+            named = start_named(lab, zone + labelled(output, how))
+        else:
+            named = start_named(lab, zone, updates=True)
+            subprocess.run(["nsupdate"], check=True, timeout=60, text=True,
+                           input=f"server 127.0.0.1 {named.dns_port}\n{labelled(output, how)}\nsend\n")
+        relay = lab.relay(server.port)
+        client = lab.client(relay.port, *doh(named.doh_port), pin_address=False)
+        client.process.wait_log(r"channel 1 up: .*ECH accepted")
+        assert relay.connections == 1, "nothing was rejected"
 
 
 def test_alias_is_followed(lab):

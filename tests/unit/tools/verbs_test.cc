@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,15 @@ TEST(Keygen, WritesAKeyThatAServerLoadsAndPrintsWhatToPublish) {
   const std::string base64 = proto::Base64Encode(store->PublishedList());
   EXPECT_EQ(Labelled(*text, "ECHConfigList"), base64);
   EXPECT_EQ(Labelled(*text, "DNS record"), "t.example. 3600 IN HTTPS 1 . ech=\"" + base64 + "\"");
+  EXPECT_EQ(Labelled(*text, "BIND nsupdate"), "update add t.example. 3600 IN HTTPS 1 . ech=\"" + base64 + "\"");
+  const std::string request = Labelled(*text, "Cloudflare API");
+  ASSERT_THAT(request, StartsWith("POST /zones/ZONE_ID/dns_records {"));
+  const auto body = nlohmann::json::parse(request.substr(request.find('{')));
+  EXPECT_EQ(body["type"], "HTTPS");
+  EXPECT_EQ(body["name"], "t.example");
+  EXPECT_EQ(body["data"]["priority"], 1);
+  EXPECT_EQ(body["data"]["target"], ".");
+  EXPECT_EQ(body["data"]["value"], "ech=\"" + base64 + "\"");
   struct stat info = {};
   ASSERT_EQ(stat(Labelled(*text, "Key file").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0600U);
