@@ -1,8 +1,8 @@
 // What the program was told to do, checked: the result of flags, environment and files. Constant after start.
 #pragma once
 
-#include <cstdint>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
