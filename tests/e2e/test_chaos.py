@@ -1,7 +1,6 @@
 """mux/2 under the death of its channels: downloads and uploads do not notice."""
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
@@ -12,13 +11,13 @@ import time
 import pytest
 
 import apps
+from capture import network_namespace
 from origins import Http, echo
 from procs import free_port
 from test_transfer import sha256
 from waiting import SLOWNESS, wait_until
 
 pytestmark = pytest.mark.protocol("native")
-CLONE_NEWNET = 0x40000000
 MEGABYTES = 500
 ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 
@@ -26,17 +25,9 @@ ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 @pytest.fixture(scope="module", autouse=True)
 def network():
     """One of this module's own, with nothing but loopback, so that it may have a firewall."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if libc.unshare(CLONE_NEWNET) != 0:
-            pytest.skip("a network namespace needs root")
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=30)
+    with network_namespace():
         nft("add table inet chaos", "add chain inet chaos out { type filter hook output priority 0; }")
         yield
-        assert libc.setns(outside, CLONE_NEWNET) == 0
-    finally:
-        os.close(outside)
 
 
 def nft(*commands):
