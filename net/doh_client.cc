@@ -65,6 +65,7 @@ core::Task<absl::StatusOr<std::vector<uint8_t>>> DohClient::Query(std::string na
   Question question;
   question.question = {.name = *std::move(canonical), .type = dns_type};
   question.parameter = fmt::format("dns={}", proto::Base64UrlEncode(*message));
+  question.message.assign(message->begin(), message->end());
 
   using Response = std::vector<uint8_t>;
   core::Task<RaceOutcome<Response>> race = StaggeredRace<Response>(
@@ -94,11 +95,25 @@ absl::Status DohClient::Failure(absl::Status failure, size_t number, bool starte
   return Annotate(failure, "DoH resolver {}", servers_[number].authority);
 }
 
+DohRequest DohClient::RequestFor(const Server& server, const Question& question) {
+  if (server.takes_post) {
+    return {.authority = server.authority, .path = server.endpoint.path, .body = question.message};
+  }
+  const char separator = server.endpoint.path.find('?') == std::string::npos ? '?' : '&';
+  return {.authority = server.authority,
+          .path = fmt::format("{}{}{}", server.endpoint.path, separator, question.parameter),
+          .body = {}};
+}
+
 core::Task<absl::StatusOr<std::vector<uint8_t>>> DohClient::Ask(Server* server, Question* question) {
-  const char separator = server->endpoint.path.find('?') == std::string::npos ? '?' : '&';
-  DohRequest request{.authority = server->authority,
-                     .path = fmt::format("{}{}{}", server->endpoint.path, separator, question->parameter)};
-  absl::StatusOr<std::vector<uint8_t>> body = co_await Fetch(server, std::move(request));
+  absl::StatusOr<std::vector<uint8_t>> body = co_await Fetch(server, RequestFor(*server, *question));
+  if (absl::IsUnimplemented(body.status()) && !server->takes_post) {
+    server->takes_post = true;
+    absl::StatusOr<std::vector<uint8_t>> posted = co_await Fetch(server, RequestFor(*server, *question));
+    // What it said first is as good a reason where it takes neither.
+    if (absl::IsUnimplemented(posted.status())) server->takes_post = false;
+    if (posted.ok() || server->takes_post) body = std::move(posted);
+  }
   if (!body.ok()) co_return body.status();
   const absl::StatusOr<proto::DnsResponse> response = proto::ParseResponse(*body);
   if (!response.ok()) co_return response.status();
@@ -111,7 +126,7 @@ core::Task<absl::StatusOr<std::vector<uint8_t>>> DohClient::Ask(Server* server, 
 }
 
 core::Task<absl::StatusOr<std::vector<uint8_t>>> DohClient::Fetch(Server* server, DohRequest request) {
-  // A kept connection may have died unnoticed: then, once, a new one is made. GET may be repeated.
+  // A kept connection may have died unnoticed: then, once, a new one is made. A question may be repeated.
   bool may_retry = true;
   while (true) {
     if (server->session != nullptr && !server->session->usable()) server->session.reset();

@@ -38,8 +38,9 @@ struct DohClientOptions {
 
 // The first resolver with an answer wins. An answer is a well-formed response to the question with NOERROR or NXDOMAIN;
 // another rcode counts as a failure as long as some resolver may do better, and is returned as it is when none does.
-// Connections that speak HTTP/2 are kept for DohHttp2::kIdleLimit. Owner core only; queries must have ended before it
-// is destroyed, and what it refers to must outlive it.
+// Questions go out as GET; a resolver that does not take that is asked by POST, then and from then on (RFC 8484
+// section 4.1 has servers take both). Connections that speak HTTP/2 are kept for DohHttp2::kIdleLimit. Owner core only;
+// queries must have ended before it is destroyed, and what it refers to must outlive it.
 class DohClient final : public ech::DohTransport {
  public:
   // `endpoints`: at least one, in the order to ask them.
@@ -63,14 +64,17 @@ class DohClient final : public ech::DohTransport {
     std::string authority;
     std::shared_ptr<DohHttp2> session;
     std::shared_ptr<Dial> dial;
+    bool takes_post = false;    // and not GET, as it turned out
     bool speaks_http1 = false;  // a connection serves one question, so none waits for another's
   };
   struct Question {
     proto::DnsQuestion question;
-    std::string parameter;                 // dns=...
+    std::string parameter;                 // dns=..., of a GET
+    std::string message;                   // the body of a POST
     std::vector<uint8_t> without_success;  // the first response with an rcode that is no answer
   };
 
+  [[nodiscard]] static DohRequest RequestFor(const Server& server, const Question& question);
   [[nodiscard]] core::Task<absl::StatusOr<std::vector<uint8_t>>> Ask(Server* server, Question* question);
   [[nodiscard]] core::Task<absl::StatusOr<std::vector<uint8_t>>> Fetch(Server* server, DohRequest request);
   [[nodiscard]] absl::Status Failure(absl::Status failure, size_t number, bool started) const;

@@ -10,10 +10,11 @@
 
 namespace tunnel::net {
 
-// One question: GET https://AUTHORITY/PATH, the path with its dns= parameter.
+// One question: GET https://AUTHORITY/PATH, the path with its dns= parameter, or POST with the query as the body.
 struct DohRequest {
   std::string authority;  // host, and port unless it is 443
   std::string path;
+  std::string body;  // empty: GET
 };
 
 inline constexpr std::string_view kDnsMediaType = "application/dns-message";
@@ -27,7 +28,8 @@ inline constexpr size_t kDohMaxHeaderBytes = size_t{16} * 1024;
 // How long a closing connection may take to hand over what it still has.
 inline constexpr core::Duration kDohCloseLimit = std::chrono::seconds(1);
 
-// Ok when a response with this status and Content-Type holds a DNS message.
+// Ok when a response with this status and Content-Type holds a DNS message. kUnimplemented where the status may mean
+// that the server does not take questions by this method.
 [[nodiscard]] absl::Status CheckDohHead(int status, std::string_view content_type);
 
 }  // namespace tunnel::net

@@ -103,15 +103,18 @@ class ResponseReader {
 core::Task<absl::StatusOr<std::vector<uint8_t>>> Fetch(ByteStream* stream, core::BufferPool* buffers,
                                                        DohRequest request) {
   // An aged answer would have to have its TTLs lowered (RFC 8484 section 5.1): a fresh one is asked for instead.
-  const absl::StatusOr<std::string> head = proto::HttpHeadBuilder::Request("GET", request.path)
-                                               .Add("Host", request.authority)
-                                               .Add("Accept", kDnsMediaType)
-                                               .Add("Cache-Control", "no-cache")
-                                               .Add("Connection", "close")
-                                               .Finish();
+  proto::HttpHeadBuilder builder = proto::HttpHeadBuilder::Request(request.body.empty() ? "GET" : "POST", request.path);
+  builder.Add("Host", request.authority)
+      .Add("Accept", kDnsMediaType)
+      .Add("Cache-Control", "no-cache")
+      .Add("Connection", "close");
+  if (!request.body.empty()) {
+    builder.Add("Content-Type", kDnsMediaType).Add("Content-Length", std::to_string(request.body.size()));
+  }
+  const absl::StatusOr<std::string> head = builder.Finish();
   if (!head.ok()) co_return head.status();
   ByteReader reader(*stream);
-  stream->Send(buffers->Copy(*head));
+  stream->Send(buffers->Copy(*head + request.body));
   ResponseReader response;
   while (true) {
     absl::StatusOr<Slice> data = co_await reader.Read();

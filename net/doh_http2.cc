@@ -2,7 +2,9 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "core/check.h"
@@ -31,6 +33,16 @@ std::string_view Text(const uint8_t* data, size_t size) { return {reinterpret_ca
 }  // namespace
 
 struct DohHttp2::Callbacks {
+  static ssize_t ReadBody(nghttp2_session* /*session*/, int32_t /*id*/, uint8_t* out, size_t room, uint32_t* flags,
+                          nghttp2_data_source* source, void* /*user*/) {
+    std::string_view& unsent = static_cast<Exchange*>(source->ptr)->unsent;
+    const size_t size = std::min(room, unsent.size());
+    std::memcpy(out, unsent.data(), size);
+    unsent.remove_prefix(size);
+    if (unsent.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return static_cast<ssize_t>(size);
+  }
+
   static int OnHeader(nghttp2_session* /*session*/, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
                       const uint8_t* value, size_t value_size, uint8_t /*flags*/, void* user) {
     auto& self = *static_cast<DohHttp2*>(user);
@@ -140,8 +152,9 @@ bool DohHttp2::usable() const { return !closed_ && nghttp2_session_check_request
 
 core::Task<absl::StatusOr<std::vector<uint8_t>>> DohHttp2::Fetch(DohRequest request) {
   if (!usable()) co_return Unavailable("the connection takes no more questions");
-  const std::array<nghttp2_nv, 6> fields = {
-      Field(":method", "GET"),
+  const bool post = !request.body.empty();
+  std::vector<nghttp2_nv> fields = {
+      Field(":method", post ? "POST" : "GET"),
       Field(":scheme", "https"),
       Field(":authority", request.authority),
       Field(":path", request.path),
@@ -149,9 +162,19 @@ core::Task<absl::StatusOr<std::vector<uint8_t>>> DohHttp2::Fetch(DohRequest requ
       // An aged answer would have to have its TTLs lowered (RFC 8484 section 5.1): a fresh one is asked for instead.
       Field("cache-control", "no-cache"),
   };
-  const int32_t id = nghttp2_submit_request(session_, nullptr, fields.data(), fields.size(), nullptr, nullptr);
-  if (id < 0) co_return Unavailable("HTTP/2: {}", nghttp2_strerror(id));
+  const std::string length = std::to_string(request.body.size());
+  if (post) {
+    fields.push_back(Field("content-type", kDnsMediaType));
+    fields.push_back(Field("content-length", length));
+  }
   Exchange exchange;
+  exchange.unsent = request.body;
+  nghttp2_data_provider body = {};
+  body.source.ptr = &exchange;
+  body.read_callback = Callbacks::ReadBody;
+  const int32_t id =
+      nghttp2_submit_request(session_, nullptr, fields.data(), fields.size(), post ? &body : nullptr, nullptr);
+  if (id < 0) co_return Unavailable("HTTP/2: {}", nghttp2_strerror(id));
   exchanges_.emplace(id, &exchange);
   allowed_bytes_ += kDohMaxBodyBytes + kDohMaxOverheadBytes;
   idle_.Cancel();

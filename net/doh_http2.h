@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/reactor.h"
@@ -42,6 +43,7 @@ class DohHttp2 final : ByteStream::Handler {
  private:
   // One question; lives in its Fetch.
   struct Exchange {
+    std::string_view unsent;  // of the request's body, which outlives it
     int status = 0;
     std::string content_type;
     size_t header_bytes = 0;

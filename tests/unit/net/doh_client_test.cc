@@ -103,6 +103,26 @@ TEST_P(DohProtocolTest, TakesAContentTypeWithParametersInAnyCase) {
   ExpectGood(Query());
 }
 
+TEST_P(DohProtocolTest, AsksByPostWhereGetIsNotTaken) {
+  AddOne(GoodAnswer);
+  connector_.resolvers["dns.example"].only_method = "POST";
+  DohClient client(*reactor_, connector_, endpoints_, options_);
+  ExpectGood(RunTask(*reactor_, client.Query("server.example", kA)));
+  const int first = connector_.connections["dns.example"];
+  ExpectGood(RunTask(*reactor_, client.Query("server.example", kA)));
+  EXPECT_LE(connector_.connections["dns.example"], first + 1) << "GET was tried again";
+}
+
+TEST_P(DohProtocolTest, SaysWhatAServerSaysThatTakesNeither) {
+  EXPECT_THAT(ErrorOf({.status = 404, .content_type = "text/html"}), HasSubstr("HTTP status 404"));
+}
+
+TEST_P(DohProtocolTest, AsksByGetFirst) {
+  AddOne(GoodAnswer);
+  connector_.resolvers["dns.example"].only_method = "GET";
+  ExpectGood(Query());
+}
+
 TEST_P(DohProtocolTest, SendsIdZeroAndPads) {
   DnsQuery seen;
   AddOne([&seen](const DnsQuery& query) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -64,6 +65,20 @@ inline proto::DnsQuery QueryOfPath(std::string_view path) {
   return *std::move(query);
 }
 
+inline proto::DnsQuery QueryOfBody(std::string_view body) {
+  const auto* data = reinterpret_cast<const uint8_t*>(body.data());
+  auto query = proto::ParseQuery(std::span(data, body.size()));
+  EXPECT_TRUE(query.ok()) << query.status();
+  return *std::move(query);
+}
+
+// What a server does with a request: by its script, unless it takes the other method only.
+inline FakeAnswer AnswerTo(const FakeScript& script, std::string_view only_method, std::string_view method,
+                           std::string_view path, std::string_view body) {
+  if (!only_method.empty() && method != only_method) return {.status = 405, .content_type = "text/plain"};
+  return script(method == "POST" ? QueryOfBody(body) : QueryOfPath(path));
+}
+
 class FakeServer {
  public:
   virtual ~FakeServer() = default;
@@ -71,19 +86,27 @@ class FakeServer {
 
 class FakeHttp1Server final : public FakeServer, ByteStream::Handler {
  public:
-  FakeHttp1Server(core::Reactor& reactor, std::unique_ptr<MemoryStream> stream, FakeScript script)
-      : reactor_(reactor), stream_(std::move(stream)), script_(std::move(script)) {
+  FakeHttp1Server(core::Reactor& reactor, std::unique_ptr<MemoryStream> stream, FakeScript script,
+                  std::string only_method)
+      : reactor_(reactor),
+        stream_(std::move(stream)),
+        script_(std::move(script)),
+        only_method_(std::move(only_method)) {
     stream_->SetHandler(this);
   }
 
  private:
   void OnData(core::Slice data) override {
     received_ += data.text();
-    if (!received_.ends_with("\r\n\r\n")) return;
     proto::RequestHead head;
-    ASSERT_EQ(proto::ParseRequestHead(received_, head).kind, proto::HeadResult::Kind::kDone);
+    const proto::HeadResult parsed = proto::ParseRequestHead(received_, head);
+    if (parsed.kind == proto::HeadResult::Kind::kNeedMore) return;
+    ASSERT_EQ(parsed.kind, proto::HeadResult::Kind::kDone);
+    const std::string_view body_text = std::string_view(received_).substr(parsed.head_bytes);
+    if (head.method == "POST" && body_text.size() < head.framing.length) return;
     EXPECT_EQ(head.fields.Find("accept"), "application/dns-message");
-    const FakeAnswer answer = script_(QueryOfPath(head.path));
+    if (head.method == "POST") EXPECT_EQ(head.fields.Find("content-type"), "application/dns-message");
+    const FakeAnswer answer = AnswerTo(script_, only_method_, head.method, head.path, body_text);
     if (answer.silent) return;
     if (!answer.raw.empty()) {
       Send(answer.raw);
@@ -114,13 +137,18 @@ class FakeHttp1Server final : public FakeServer, ByteStream::Handler {
   core::Reactor& reactor_;
   std::unique_ptr<MemoryStream> stream_;
   FakeScript script_;
+  const std::string only_method_;
   std::string received_;
 };
 
 class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
  public:
-  FakeHttp2Server(core::Reactor& reactor, std::unique_ptr<MemoryStream> stream, FakeScript script)
-      : reactor_(reactor), stream_(std::move(stream)), script_(std::move(script)) {
+  FakeHttp2Server(core::Reactor& reactor, std::unique_ptr<MemoryStream> stream, FakeScript script,
+                  std::string only_method)
+      : reactor_(reactor),
+        stream_(std::move(stream)),
+        script_(std::move(script)),
+        only_method_(std::move(only_method)) {
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
     nghttp2_session_callbacks_set_on_header_callback(
@@ -129,18 +157,27 @@ class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
           const std::string_view key(reinterpret_cast<const char*>(name), name_size);
           const std::string text(reinterpret_cast<const char*>(value), value_size);
           auto& self = *static_cast<FakeHttp2Server*>(user);
-          if (key == ":path") self.paths_[frame->hd.stream_id] = text;
+          Request& request = self.requests_[frame->hd.stream_id];
+          if (key == ":path") request.path = text;
+          if (key == ":method") request.method = text;
+          if (key == "content-type") request.content_type = text;
           return 0;
         });
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks,
-                                                         [](nghttp2_session*, const nghttp2_frame* frame, void* user) {
-                                                           auto& self = *static_cast<FakeHttp2Server*>(user);
-                                                           if (frame->hd.type == NGHTTP2_HEADERS)
-                                                             self.OnRequest(frame->hd.stream_id);
-                                                           if (frame->hd.type == NGHTTP2_GOAWAY)
-                                                             self.saw_goaway_ = true;
-                                                           return 0;
-                                                         });
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
+        callbacks, [](nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t size, void* user) {
+          auto& self = *static_cast<FakeHttp2Server*>(user);
+          self.requests_[id].body.append(reinterpret_cast<const char*>(data), size);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_frame_recv_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* user) {
+          auto& self = *static_cast<FakeHttp2Server*>(user);
+          const bool request = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+          const bool ends = request && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+          if (ends) self.OnRequest(frame->hd.stream_id);
+          if (frame->hd.type == NGHTTP2_GOAWAY) self.saw_goaway_ = true;
+          return 0;
+        });
     nghttp2_session_server_new(&session_, callbacks, this);
     nghttp2_session_callbacks_del(callbacks);
     nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, nullptr, 0);
@@ -182,7 +219,9 @@ class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
     nghttp2_submit_response(session_, id, block.data(), block.size(), &provider);
   }
   void OnRequest(int32_t id) {
-    const FakeAnswer answer = script_(QueryOfPath(paths_[id]));
+    const Request& request = requests_[id];
+    if (request.method == "POST") EXPECT_EQ(request.content_type, "application/dns-message");
+    const FakeAnswer answer = AnswerTo(script_, only_method_, request.method, request.path, request.body);
     if (answer.goaway) {
       nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, nullptr, 0);
       return;
@@ -224,7 +263,14 @@ class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
   std::unique_ptr<MemoryStream> stream_;
   FakeScript script_;
   nghttp2_session* session_ = nullptr;
-  std::map<int32_t, std::string> paths_;
+  struct Request {
+    std::string method;
+    std::string path;
+    std::string content_type;
+    std::string body;
+  };
+  const std::string only_method_;
+  std::map<int32_t, Request> requests_;
   std::vector<std::unique_ptr<Body>> bodies_;
   std::string raw_;
   bool close_ = false;
@@ -238,6 +284,7 @@ struct FakeDohHost {
   FakeScript script;
   absl::Status failure;
   bool never_connects = false;
+  std::string only_method = {};  // GET or POST; the other is answered 405
 };
 
 class FakeDohConnector final : public DohConnector {
@@ -257,9 +304,11 @@ class FakeDohConnector final : public DohConnector {
     if (!resolver.failure.ok()) co_return resolver.failure;
     auto [client, server] = MemoryStream::Pair(reactor_, piece);
     if (resolver.alpn == "h2") {
-      servers.push_back(std::make_unique<FakeHttp2Server>(reactor_, std::move(server), resolver.script));
+      servers.push_back(
+          std::make_unique<FakeHttp2Server>(reactor_, std::move(server), resolver.script, resolver.only_method));
     } else {
-      servers.push_back(std::make_unique<FakeHttp1Server>(reactor_, std::move(server), resolver.script));
+      servers.push_back(
+          std::make_unique<FakeHttp1Server>(reactor_, std::move(server), resolver.script, resolver.only_method));
     }
     co_return DohConnection{.stream = std::move(client), .alpn = resolver.alpn};
   }
