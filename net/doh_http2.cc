@@ -148,7 +148,7 @@ DohHttp2::~DohHttp2() {
   nghttp2_session_del(session_);
 }
 
-bool DohHttp2::usable() const { return !closed_ && nghttp2_session_check_request_allowed(session_) != 0; }
+bool DohHttp2::usable() const { return !closed_ && !mute_ && nghttp2_session_check_request_allowed(session_) != 0; }
 
 core::Task<absl::StatusOr<std::vector<uint8_t>>> DohHttp2::Fetch(DohRequest request) {
   if (!usable()) co_return Unavailable("the connection takes no more questions");
@@ -177,12 +177,14 @@ core::Task<absl::StatusOr<std::vector<uint8_t>>> DohHttp2::Fetch(DohRequest requ
   if (id < 0) co_return Unavailable("HTTP/2: {}", nghttp2_strerror(id));
   exchanges_.emplace(id, &exchange);
   allowed_bytes_ += kDohMaxBodyBytes + kDohMaxOverheadBytes;
+  const size_t received_before = received_bytes_;
   idle_.Cancel();
   Flush();
   while (!exchange.done) {
     const absl::Status waited = co_await exchange.finished.Wait();
     if (!waited.ok() && !exchange.done) {
       Finish(id, waited);
+      if (received_bytes_ == received_before) mute_ = true;
       if (!closed_) {
         nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
         Flush();

@@ -78,6 +78,9 @@ class DohHttp2 final : ByteStream::Handler {
   std::unique_ptr<ByteStream> stream_;
   nghttp2_session* session_ = nullptr;
   bool closed_ = false;
+  // A question was given up with not a byte received since it was asked: the path may be dead, and a question every few
+  // seconds would keep the connection for good.
+  bool mute_ = false;
   std::string complaint_;  // what nghttp2 had against the server's frames
   size_t received_bytes_ = 0;
   size_t allowed_bytes_ = kDohMaxOverheadBytes;

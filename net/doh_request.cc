@@ -21,23 +21,24 @@ std::string_view ReasonOf(int status) {
       return "OK";
     case 405:
       return "Method Not Allowed";
+    case 411:
+      return "Length Required";
     case 413:
       return "Content Too Large";
     case 415:
       return "Unsupported Media Type";
+    case 429:
+      return "Too Many Requests";
     default:
       return "Bad Request";
   }
 }
 
-IncomingDohQuery ParsePost(const proto::RequestHead& head) {
-  const std::string_view content_type = head.fields.Find("content-type").value_or("");
+IncomingDohQuery ParsePost(std::string_view content_type, std::optional<uint64_t> body_bytes) {
   const std::string_view media_type = proto::TrimOws(content_type.substr(0, content_type.find(';')));
   if (!proto::EqualsIgnoreCase(media_type, kDnsMediaType)) return {.status = 415};
-  if (head.framing.kind == proto::BodyFraming::Kind::kNone) return {.status = 400};
-  if (head.framing.kind == proto::BodyFraming::Kind::kLength && head.framing.length > kMaxDohQueryBytes) {
-    return {.status = 413};
-  }
+  if (!body_bytes.has_value()) return {.status = 400};
+  if (*body_bytes > kMaxDohQueryBytes) return {.status = 413};
   return {.query_is_body = true};
 }
 
@@ -64,29 +65,47 @@ std::optional<std::vector<uint8_t>> FindDnsParameter(std::string_view path, bool
   return proto::Base64UrlDecode(*value);
 }
 
-IncomingDohQuery ParseDohRequest(const proto::RequestHead& head) {
-  if (head.method == "POST") return ParsePost(head);
-  if (head.method != "GET" && head.method != "HEAD") return {.status = 405};
+IncomingDohQuery ParseDohRequest(std::string_view method, std::string_view path, std::string_view content_type,
+                                 std::optional<uint64_t> body_bytes) {
+  if (method == "POST") return ParsePost(content_type, body_bytes);
+  if (method != "GET" && method != "HEAD") return {.status = 405};
   // A body here has no meaning, and taking it for the next request would be worse.
-  if (head.framing.kind != proto::BodyFraming::Kind::kNone) return {.status = 400};
+  if (body_bytes.has_value()) return {.status = 400};
   bool too_long = false;
-  std::optional<std::vector<uint8_t>> query = FindDnsParameter(head.path, too_long);
+  std::optional<std::vector<uint8_t>> query = FindDnsParameter(path, too_long);
   if (too_long) return {.status = 413};
   if (!query.has_value()) return {.status = 400};
   return {.query = *std::move(query)};
 }
 
-std::string BuildDohResponse(int status, std::span<const uint8_t> dns_response, bool head_only, bool close) {
-  proto::HttpHeadBuilder builder = proto::HttpHeadBuilder::Response(status, ReasonOf(status));
-  if (status == 200) {
-    builder.Add("Content-Type", kDnsMediaType).Add("Cache-Control", fmt::format("max-age={}", kPublishedTtlSeconds));
+IncomingDohQuery ParseDohRequest(const proto::RequestHead& head) {
+  std::optional<uint64_t> body_bytes;
+  if (head.framing.kind != proto::BodyFraming::Kind::kNone) body_bytes = head.framing.length;
+  return ParseDohRequest(head.method, head.path, head.fields.Find("content-type").value_or(""), body_bytes);
+}
+
+std::vector<std::pair<std::string_view, std::string>> DohReplyFields(const DohReply& reply) {
+  std::vector<std::pair<std::string_view, std::string>> fields;
+  if (reply.status == 200) {
+    fields.emplace_back("Content-Type", kDnsMediaType);
+    // All records have this TTL (RFC 8484 section 5.1).
+    fields.emplace_back("Cache-Control", fmt::format("max-age={}", kPublishedTtlSeconds));
+  } else if (!reply.body.empty()) {
+    fields.emplace_back("Content-Type", "text/plain; charset=utf-8");
   }
-  if (status == 405) builder.Add("Allow", "GET, HEAD, POST");
-  builder.Add("Content-Length", std::to_string(dns_response.size()));
+  if (reply.status == 405) fields.emplace_back("Allow", "GET, HEAD, POST");
+  if (reply.status == 429) fields.emplace_back("Retry-After", std::to_string(reply.retry_after_seconds));
+  fields.emplace_back("Content-Length", std::to_string(reply.body.size()));
+  return fields;
+}
+
+std::string BuildDohResponse(const DohReply& reply, bool head_only, bool close) {
+  proto::HttpHeadBuilder builder = proto::HttpHeadBuilder::Response(reply.status, ReasonOf(reply.status));
+  for (const auto& [name, value] : DohReplyFields(reply)) builder.Add(name, value);
   if (close) builder.Add("Connection", "close");
   absl::StatusOr<std::string> response = builder.Finish();
   TUNNEL_CHECK(response.ok());
-  if (!head_only) response->append(reinterpret_cast<const char*>(dns_response.data()), dns_response.size());
+  if (!head_only) response->append(reinterpret_cast<const char*>(reply.body.data()), reply.body.size());
   return *std::move(response);
 }
 

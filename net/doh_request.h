@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/status.h"
@@ -32,16 +33,27 @@ struct IncomingDohQuery {
 // Whether the path of a request, without its query, is kDohPath.
 [[nodiscard]] bool IsDohPath(std::string_view path);
 
-// Looks at a request whose path is kDohPath.
+// Looks at a request whose path is kDohPath. `body_bytes`: nullopt without a body, 0 when its length is not known yet.
+[[nodiscard]] IncomingDohQuery ParseDohRequest(std::string_view method, std::string_view path,
+                                               std::string_view content_type, std::optional<uint64_t> body_bytes);
 [[nodiscard]] IncomingDohQuery ParseDohRequest(const proto::RequestHead& head);
 
 // The value of the parameter `dns` in "PATH?QUERY", decoded, or nullopt: missing, twice, not base64url, or too long
 // (`too_long` is then true).
 [[nodiscard]] std::optional<std::vector<uint8_t>> FindDnsParameter(std::string_view path, bool& too_long);
 
-// The whole response, head and body. `dns_response` is empty unless `status` is 200; `head_only` leaves the body out,
-// for HEAD. `close` says that the connection ends with it.
-[[nodiscard]] std::string BuildDohResponse(int status, std::span<const uint8_t> dns_response, bool head_only,
-                                           bool close);
+// An answer, whatever the HTTP it goes out by.
+struct DohReply {
+  int status = 200;
+  std::vector<uint8_t> body;  // a DNS message with 200, text otherwise
+  // With 429: in how many seconds to ask again.
+  uint32_t retry_after_seconds = 0;
+};
+// Its header fields, without those that are about the connection.
+[[nodiscard]] std::vector<std::pair<std::string_view, std::string>> DohReplyFields(const DohReply& reply);
+
+// The whole response of HTTP/1.1, head and body; `head_only` leaves the body out, for HEAD. `close` says that the
+// connection ends with it.
+[[nodiscard]] std::string BuildDohResponse(const DohReply& reply, bool head_only, bool close);
 
 }  // namespace tunnel::net

@@ -224,7 +224,10 @@ class ServerService final : public TunnelService {
 
   absl::Status UseIdentity(const ServerIdentity& identity, ServerParts& parts) {
     if (identity.ech_keys == nullptr) return absl::OkStatus();
-    auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, {"http/1.1"});
+    // DoH clients want HTTP/2 (RFC 8484 section 5.2), WebSocket clients offer HTTP/1.1 alone.
+    std::vector<std::string> alpn = {"http/1.1"};
+    if (shared_.config.serve_dns) alpn.insert(alpn.begin(), "h2");
+    auto context = TlsServerContext::FromFiles(identity.certificate_file, identity.key_file, std::move(alpn));
     if (!context.ok()) return context.status();
     TUNNEL_RETURN_IF_ERROR((*context)->SetEchKeys(*identity.ech_keys));
     (*context)->ResumeWith(shared_.ticket_keys);

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "core/log.h"
-#include "net/doh_request.h"
+#include "net/doh_http2_server.h"
 #include "net/limits.h"
 #include "net/tcp_stream.h"
 #include "net/tls_stream.h"
@@ -201,6 +201,10 @@ core::Task<void> TunnelServer::Serve(const ListenSpec& spec, core::StreamSocket 
         fmt::format("{}, {}", stream->engine().Describe(), connection.ech_accepted ? "ECH accepted" : "without ECH");
     spdlog::debug("tls: {}, {}, {}", EchWords(stream->engine()), stream->peer(), stream->engine().Describe());
     connection.Use(std::move(stream));
+    if (connection.tls->engine().alpn() == "h2") {
+      co_await ServeHttp2(std::move(connection));
+      co_return;
+    }
   }
   co_await ServeRequests(std::move(connection));
 }
@@ -247,16 +251,10 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
       const auto upgrade = proto::CheckWebSocketUpgrade(head);
       const std::string_view given = head.fields.Find("Sec-WebSocket-Protocol").value_or(std::string_view());
       const auto offer = OfferOf(head, config.protocol);
-      const bool token_matches =
-          token_.empty() || (SecretEquals(token_, given) && head.fields.Count("Sec-WebSocket-Protocol") == 1);
-      if (!PathMatches(connection.spec->path, head.path) || (config.require_ech && !connection.ech_accepted)) {
-        answer = PlainAnswer(404, "Not Found");
-      } else if (!connection.peer.is_unix() &&  // the mode of its file says who may connect
-                 std::none_of(config.admitted.begin(), config.admitted.end(),
-                              [&](const proto::Cidr& range) { return range.Contains(source); })) {
-        answer = PlainAnswer(403, "Forbidden");
-      } else if (!token_matches) {
-        answer = PlainAnswer(401, "Unauthorized");
+      const auto [status, reason] = Refuse(
+          connection, head.path, source, head.fields.Count("Sec-WebSocket-Protocol") > 1 ? std::string_view() : given);
+      if (status != 400) {
+        answer = PlainAnswer(status, reason);
       } else if (!upgrade.ok() || !offer.ok() || (config.protocol == Protocol::kNative && !offer->has_value())) {
         answer = PlainAnswer(400, "Bad Request");
       } else if (!TakeLease(connection, source)) {
@@ -283,6 +281,21 @@ core::Task<void> TunnelServer::ServeRequests(Connection connection) {
   }
   reader.Detach();
   connection.stream->CloseAfterSend(kCloseLimit);
+}
+
+std::pair<int, std::string_view> TunnelServer::Refuse(const Connection& connection, std::string_view path,
+                                                      const proto::IpAddress& source, std::string_view given) const {
+  const Config& config = parts_.config;
+  if (!PathMatches(connection.spec->path, path) || (config.require_ech && !connection.ech_accepted)) {
+    return {404, "Not Found"};
+  }
+  if (!connection.peer.is_unix() &&  // the mode of its file says who may connect
+      std::none_of(config.admitted.begin(), config.admitted.end(),
+                   [&](const proto::Cidr& range) { return range.Contains(source); })) {
+    return {403, "Forbidden"};
+  }
+  if (!token_.empty() && !SecretEquals(token_, given)) return {401, "Unauthorized"};
+  return {400, "Bad Request"};
 }
 
 bool TunnelServer::TakeLease(Connection& connection, const proto::IpAddress& source) {
@@ -312,17 +325,50 @@ core::Task<bool> TunnelServer::ServeDns(Connection& connection, HttpReader& http
   }
   // A body that was not read would be taken for the next request.
   close |= query.status != 200 || (!query.query_is_body && head.framing.kind != proto::BodyFraming::Kind::kNone);
-  std::vector<uint8_t> response;
-  if (query.status == 200) {
-    const std::string_view list(reinterpret_cast<const char*>(parts_.ech_config_list.data()),
-                                parts_.ech_config_list.size());
-    response = parts_.publisher->Answer(query.query, connection.local, list);
-    reactor_.counters().dns_queries_answered.Add();
-  } else {
-    reactor_.counters().dns_queries_refused.Add();
-  }
-  Send(connection, BuildDohResponse(query.status, response, head_only, close));
+  Send(connection, BuildDohResponse(AnswerDns(connection, query), head_only, close));
   co_return !close;
+}
+
+DohReply TunnelServer::AnswerDns(const Connection& connection, const IncomingDohQuery& query) {
+  if (query.status != 200) {
+    reactor_.counters().dns_queries_refused.Add();
+    return {.status = query.status};
+  }
+  // Behind a proxy all clients have its address.
+  std::optional<proto::IpAddress> source;
+  if (connection.spec->kind != ListenKind::kServerPlain && !connection.peer.is_unix()) {
+    source = proto::IpAddress::V6(connection.peer.mapped_bytes());
+  }
+  if (const auto wait_seconds = dns_limit_.Take(source, reactor_.backend().Now()); wait_seconds.has_value()) {
+    reactor_.counters().dns_queries_refused.Add();
+    return {.status = 429, .retry_after_seconds = *wait_seconds};
+  }
+  const std::string_view list(reinterpret_cast<const char*>(parts_.ech_config_list.data()),
+                              parts_.ech_config_list.size());
+  reactor_.counters().dns_queries_answered.Add();
+  return {.body = parts_.publisher->Answer(query.query, connection.local, list)};
+}
+
+core::Task<void> TunnelServer::ServeHttp2(Connection connection) {
+  auto respond = [this, &connection](const Http2Request& request) -> DohReply {
+    if (IsDohPath(request.path)) {
+      std::optional<uint64_t> body_bytes;
+      if (request.too_long) body_bytes = kMaxDohQueryBytes + 1;
+      if (!request.body.empty()) body_bytes = request.body.size();
+      IncomingDohQuery query = ParseDohRequest(request.method, request.path, request.content_type, body_bytes);
+      if (query.query_is_body) query.query.assign(request.body.begin(), request.body.end());
+      return AnswerDns(connection, query);
+    }
+    // As for one who asks over HTTP/1.1 and does not upgrade.
+    const proto::IpAddress source = proto::Unmapped(proto::IpAddress::V6(connection.peer.mapped_bytes()));
+    const auto [status, reason] = Refuse(connection, request.path, source, request.protocol);
+    const std::string text = fmt::format("{} {}\n", status, reason);
+    reactor_.counters().upgrades_refused.Add();
+    return {.status = status, .body = {text.begin(), text.end()}};
+  };
+  DohHttp2Server http2(reactor_, *connection.stream, respond);
+  const bool open = co_await http2.Serve();
+  if (open) connection.stream->CloseAfterSend(kCloseLimit);
 }
 
 bool TunnelServer::Accept(Connection& connection, std::string_view key, const std::optional<proto::MuxOffer>& offer,

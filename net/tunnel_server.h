@@ -12,6 +12,8 @@
 #include "net/byte_reader.h"
 #include "net/config.h"
 #include "net/dns_publisher.h"
+#include "net/dns_rate_limit.h"
+#include "net/doh_request.h"
 #include "net/http_reader.h"
 #include "net/legacy_server.h"
 #include "net/mux_channel.h"
@@ -89,6 +91,14 @@ class TunnelServer final : core::Attention {
   [[nodiscard]] core::Task<void> ServeRequests(Connection connection);
   // Answers one DoH request; true when the connection may carry another.
   [[nodiscard]] core::Task<bool> ServeDns(Connection& connection, HttpReader& http, const proto::RequestHead& head);
+  // Answers HTTP/2 until the connection is over: DNS, and to all else what HTTP/1.1 says to it.
+  [[nodiscard]] core::Task<void> ServeHttp2(Connection connection);
+  // The answer to a question that came by `connection`, or that there were too many.
+  [[nodiscard]] DohReply AnswerDns(const Connection& connection, const IncomingDohQuery& query);
+  // What a request is refused with, in the order of the original: path, source, token (`given`), upgrade. 400: the
+  // upgrade alone is left to be looked at.
+  [[nodiscard]] std::pair<int, std::string_view> Refuse(const Connection& connection, std::string_view path,
+                                                        const proto::IpAddress& source, std::string_view given) const;
   // Counts the channel that a connection is to become; false when its source has as many as it may.
   [[nodiscard]] bool TakeLease(Connection& connection, const proto::IpAddress& source);
   // Says that the upgrade is done and makes the connection a channel: of the session of `offer`, or a legacy one. False
@@ -115,6 +125,7 @@ class TunnelServer final : core::Attention {
   core::Scope& scope_;
   MuxBudget budget_;
   MuxServerSessions sessions_;
+  DnsRateLimit dns_limit_;
   std::map<uint64_t, std::unique_ptr<Channel>> channels_;  // by number, and so closed in that order
   std::vector<uint64_t> down_;
   bool closing_ = false;  // CloseChannels() was called

@@ -1,4 +1,5 @@
-"""Independent peers: bind9 as a DoH server, NSS's tstclnt and selfserv, OpenSSH. Each recipe was tried by hand first."""
+"""Independent peers: bind9, dnsdist and unbound as DoH servers, NSS's tstclnt and selfserv, OpenSSH. Each recipe was
+tried by hand first."""
 
 import getpass
 import os
@@ -39,6 +40,58 @@ def https_records(server_port, ech):
     host = HIDDEN.removesuffix(".test")
     return "\n".join([f"{host} 60 IN A 127.0.0.1", f"{host} 60 IN HTTPS 1 . {parameters}",
                       f"_{server_port}._https.{host} 60 IN HTTPS 1 {HIDDEN}. {parameters}"])
+
+
+def start_dnsdist(lab, zone):
+    """dnsdist as a DoH front (HTTP/2 and HTTP/1.1) of a bind9 that holds `zone`. Returns its process, with doh_port."""
+    named = start_named(lab, zone)
+    doh, dns = free_port(), free_port()
+    config = lab.path("dnsdist.conf")
+    config.write_text(f"""
+        setLocal("127.0.0.1:{dns}")
+        addDOHLocal("127.0.0.1:{doh}", "{lab.pki.cert}", "{lab.pki.key}", "/dns-query", {{minTLSVersion="tls1.2"}})
+        newServer({{address="127.0.0.1:{named.dns_port}", healthCheckMode="up"}})
+        """)
+    front = lab.start("dnsdist", "dnsdist", "--supervised", "--disable-syslog", "-C", config)
+    front.doh_port = doh
+    wait_until(lambda: listens(doh), what="dnsdist to listen")
+    return front
+
+
+def start_unbound(lab, zone):
+    """unbound as a DoH server (HTTP/2) with `zone` as its local data. Returns its process, with doh_port."""
+    folder = lab.path("unbound")
+    folder.mkdir()
+    doh = free_port()
+    (folder / "test.zone").write_text(
+        f"$ORIGIN test.\n$TTL 60\n@ IN SOA ns.test. root.test. 1 3600 600 86400 60\n@ IN NS ns.test.\n{zone}\n")
+    (folder / "unbound.conf").write_text(f"""
+        server:
+          interface: 127.0.0.1@{doh}
+          https-port: {doh}
+          tls-service-key: "{lab.pki.key}"
+          tls-service-pem: "{lab.pki.cert}"
+          directory: "{folder}"
+          chroot: ""
+          username: ""
+          pidfile: ""
+          use-syslog: no
+          logfile: ""
+          do-daemonize: no
+          module-config: "iterator"
+          local-zone: "test." nodefault
+        remote-control:
+          control-enable: no
+        auth-zone:
+          name: "test."
+          zonefile: "{folder}/test.zone"
+          for-downstream: yes
+          for-upstream: no
+        """)
+    server = lab.start("unbound", "unbound", "-d", "-c", folder / "unbound.conf")
+    server.doh_port = doh
+    wait_until(lambda: listens(doh), what="unbound to listen")
+    return server
 
 
 def _run(*argv):

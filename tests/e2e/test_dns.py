@@ -10,7 +10,7 @@ import pytest
 import apps
 from ech_bytes import Key
 from origins import echo
-from peers import https_records, start_named
+from peers import https_records, start_dnsdist, start_named, start_unbound
 from pki import HIDDEN, PUBLIC, Pki
 from procs import free_port
 from waiting import wait_until
@@ -34,6 +34,19 @@ def test_bind9_over_http2(lab):
     relay = lab.relay(server.port)
     named = start_named(lab, https_records(relay.port, server.config))
     client = lab.client(relay.port, *doh(named.doh_port), pin_address=False)
+    use(client, origin)
+    client.process.wait_log(rf"channel 1 up: .*ECH accepted, outer name {PUBLIC}")
+    assert HIDDEN.encode() not in relay.client_bytes()
+
+
+@pytest.mark.parametrize("start", [start_dnsdist, start_unbound])
+def test_other_resolvers(lab, start):
+    """As bind9: record and address come from the one resolver there is."""
+    origin = lab.origin(echo)
+    server = lab.server()
+    relay = lab.relay(server.port)
+    resolver = start(lab, https_records(relay.port, server.config))
+    client = lab.client(relay.port, *doh(resolver.doh_port), pin_address=False)
     use(client, origin)
     client.process.wait_log(rf"channel 1 up: .*ECH accepted, outer name {PUBLIC}")
     assert HIDDEN.encode() not in relay.client_bytes()

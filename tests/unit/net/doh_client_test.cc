@@ -420,6 +420,15 @@ TEST_F(DohClientTest, NamesEveryResolverThatFailed) {
                              HasSubstr("DoH resolver silent.example: no answer within 50 ms")));
 }
 
+TEST_F(DohClientTest, LeavesAConnectionOnWhichNothingComes) {
+  options_.query_limit = std::chrono::milliseconds(20);
+  Add("silent.example", [](const DnsQuery&) { return FakeAnswer{.silent = true}; });
+  DohClient client(*reactor_, connector_, endpoints_, options_);
+  // The server's SETTINGS answer the first, at most.
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(RunTask(*reactor_, client.Query("server.example", kA)).ok());
+  EXPECT_GE(connector_.connections["silent.example"], 2);
+}
+
 TEST_F(DohClientTest, SharesTheFailureOfOneDial) {
   Add("bad.example", {});
   connector_.resolvers["bad.example"].failure = Unavailable("connection refused");

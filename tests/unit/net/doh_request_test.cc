@@ -72,7 +72,7 @@ TEST(DohRequestTest, RefusesOtherMethods) {
 
 TEST(DohRequestTest, BuildsResponses) {
   const std::vector<uint8_t> message = {1, 2, 3};
-  const std::string text = BuildDohResponse(200, message, false, false);
+  const std::string text = BuildDohResponse({.body = message}, false, false);
   proto::ResponseHead head;
   const proto::HeadResult result = proto::ParseResponseHead(text, "GET", head);
   ASSERT_EQ(result.kind, proto::HeadResult::Kind::kDone);
@@ -83,10 +83,10 @@ TEST(DohRequestTest, BuildsResponses) {
   EXPECT_TRUE(head.persistent);
   EXPECT_EQ(text.substr(result.head_bytes), "\1\2\3");
 
-  EXPECT_FALSE(BuildDohResponse(200, message, true, false).ends_with("\1\2\3"));
-  EXPECT_THAT(BuildDohResponse(405, {}, false, true), HasSubstr("Allow: GET, HEAD, POST\r\n"));
+  EXPECT_FALSE(BuildDohResponse({.body = message}, true, false).ends_with("\1\2\3"));
+  EXPECT_THAT(BuildDohResponse({.status = 405}, false, true), HasSubstr("Allow: GET, HEAD, POST\r\n"));
   for (const int status : {400, 405, 413, 415}) {
-    EXPECT_THAT(BuildDohResponse(status, {}, false, true), HasSubstr("Connection: close\r\n"));
+    EXPECT_THAT(BuildDohResponse({.status = status}, false, true), HasSubstr("Connection: close\r\n"));
   }
 }
 
