@@ -151,7 +151,8 @@ absl::StatusOr<EchConfigList> ParseConfigList(std::span<const uint8_t> bytes) {
       continue;
     }
     if (const auto wrong = ParseContents(contents, config)) {
-      return InvalidArgument("malformed ECHConfigList: config {}: {}", place, *wrong);
+      result.skipped.push_back(fmt::format("config {}: malformed: {}", place, *wrong));
+      continue;
     }
     config.raw.assign(start, CBS_data(&list));
     if (auto reason = ReasonToSkip(config)) {

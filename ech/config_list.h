@@ -59,10 +59,10 @@ struct EchConfigList {
   std::vector<std::string> skipped;  // one line per config that was passed over: its place and why
 };
 
-// Parses and judges a list. A config is skipped, not an error, when its version, KEM or every suite is unknown, its key
-// has the wrong length, it has an unknown mandatory extension or one type twice, or its public name is no host name.
-// Fails with kInvalidArgument when the framing is broken anywhere, and with kNotFound, naming every reason, when the
-// list is well-formed but holds nothing this client can use.
+// Parses and judges a list. A config is skipped, not an error, when its version, KEM or every suite is unknown, its
+// contents are malformed, its key has the wrong length, it has an unknown mandatory extension or one type twice, or its
+// public name is no host name. Fails with kInvalidArgument when the list cannot be told apart into configs, and with
+// kNotFound, naming every reason, when it holds nothing this client can use.
 [[nodiscard]] absl::StatusOr<EchConfigList> ParseConfigList(std::span<const uint8_t> bytes);
 
 // The list reduced to its usable configs, in wire form. Fails as ParseConfigList does.

@@ -29,6 +29,14 @@ std::string CacheName(const std::string& name) {
   return literal.has_value() ? literal->ip() : name;
 }
 
+// The configs of a list that are passed over, each with its reason.
+void LogSkipped(std::span<const uint8_t> list) {
+  if (!spdlog::should_log(spdlog::level::debug)) return;
+  const auto parsed = ech::ParseConfigList(list);
+  if (!parsed.ok()) return;  // which is told as a failure
+  for (const std::string& reason : parsed->skipped) spdlog::debug("ECHConfigList: skipped {}", reason);
+}
+
 std::string FormatAge(Duration age) {
   const int64_t seconds = std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(age).count());
   if (seconds < 120) return fmt::format("{} s", seconds);
@@ -212,6 +220,7 @@ absl::Status ServerKeeper::Apply(const ServerAnswer& answer) {
   if (wants_ech_) {
     status = answer.ech_status;
     if (status.ok()) {
+      LogSkipped(answer.ech_config_list);
       status = cache_.StoreFromDns(answer.ech_config_list, std::chrono::seconds(answer.ech_ttl_seconds), now);
     }
     status = Annotate(status, "ECH config of {} from {}", config_.ech_name, ResolversAsked(config_));

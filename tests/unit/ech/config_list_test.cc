@@ -131,12 +131,16 @@ TEST(ConfigListTest, EveryPrefixAndEverySuffixIsMalformed) {
   EXPECT_EQ(ParseConfigList(longer).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(ConfigListTest, BrokenContentsAreAnErrorAndNotSkipped) {
+TEST(ConfigListTest, BrokenContentsAreSkipped) {
   const std::vector<Bytes> bad = {
       Config({.key_bytes = 0}), Config({.suites = {}}), Config({.name = ""}), Config({.tail = {0}}), {0xfe, 0x0d, 0, 0},
   };
   for (const Bytes& config : bad) {
-    EXPECT_EQ(ParseConfigList(List({Config({}), config})).status().code(), absl::StatusCode::kInvalidArgument);
+    const auto list = ParseConfigList(List({config, Config({})}));
+    ASSERT_TRUE(list.ok()) << list.status();
+    EXPECT_EQ(list->usable.size(), 1U);
+    EXPECT_THAT(list->skipped, ElementsAre(HasSubstr("config 1: malformed: ")));
+    EXPECT_EQ(ParseConfigList(List({config})).status().code(), absl::StatusCode::kNotFound) << "none is left";
   }
   // Contents of another version are opaque.
   EXPECT_TRUE(ParseConfigList(List({{0xfe, 0x0c, 0, 1, 0xff}, Config({})})).ok());

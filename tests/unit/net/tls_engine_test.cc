@@ -1,5 +1,7 @@
 #include "net/tls_engine.h"
 
+#include <set>
+
 #include "tests/unit/as_bytes.h"
 #include "tests/unit/net/tls_engine_fixture.h"
 
@@ -35,6 +37,23 @@ TEST_F(TlsEngineTest, WithEchTheOuterNameIsVisibleAndTheInnerIsNot) {
   EXPECT_TRUE(Contains(to_server_, kOuter));
   EXPECT_FALSE(Contains(to_server_, kInner));
   EXPECT_FALSE(Contains(to_server_, "secret"));
+}
+
+TEST_F(TlsEngineTest, TheLengthOfTheNameIsHidden) {
+  // Up to maximum_name_length, which keys here have as 64, every name makes a ClientHello of the same length.
+  const Bytes list = UseEch();
+  std::set<size_t> lengths;
+  for (const size_t length : {size_t{4}, size_t{5}, size_t{17}, size_t{40}, size_t{63}, size_t{64}}) {
+    std::string name(length, 'a');
+    name[length / 2] = '.';
+    Connect({.host = name, .ech_config_list = list});
+    EXPECT_EQ(client_->Handshake(), State::kWant);
+    lengths.insert(client_->TakeOutput().size());
+  }
+  EXPECT_EQ(lengths.size(), 1U);
+  Connect({.host = std::string(60, 'a') + "." + std::string(60, 'b'), .ech_config_list = list});
+  EXPECT_EQ(client_->Handshake(), State::kWant);
+  EXPECT_FALSE(lengths.contains(client_->TakeOutput().size())) << "the control: a longer name shows";
 }
 
 TEST_F(TlsEngineTest, RejectionGivesRetryConfigsThatAreAccepted) {
