@@ -529,6 +529,42 @@ TEST(Flags, LongValuesAreCut) {
   EXPECT_THAT(error, HasSubstr("999...\": expected an IP address"));
 }
 
+TEST(Durations, ReadAndPrinted) {
+  using std::chrono::seconds;
+  const std::pair<const char*, seconds> good[] = {
+      {"off", seconds(0)},      {"0", seconds(0)},         {"0s", seconds(0)},      {"30s", seconds(30)},
+      {"90m", seconds(5400)},   {"24h", seconds(86400)},   {"7d", seconds(604800)}, {"1h30m", seconds(5400)},
+      {"1d1s", seconds(86401)}, {"1h1m1s", seconds(3661)},
+  };
+  for (const auto& [text, meant] : good) {
+    const auto parsed = ParseDuration(text);
+    ASSERT_TRUE(parsed.ok()) << text << ": " << parsed.status();
+    EXPECT_EQ(*parsed, meant) << text;
+    EXPECT_EQ(*ParseDuration(ToString(*parsed)), meant) << "as it is printed";
+  }
+  EXPECT_EQ(ToString(seconds(86400)), "24h");
+  EXPECT_EQ(ToString(seconds(3661)), "1h1m1s");
+  for (const char* const bad :
+       {"", "s", "5", "-5s", "5 s", "1m1h", "1s1s", "1.5h", "5x", "99999999999999999999h", "4000d", "1h30", "on"}) {
+    EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
+  }
+}
+
+TEST(Flags, KeysRotateByThemselvesWhereTheServerPublishesThem) {
+  using std::chrono::hours;
+  using std::chrono::seconds;
+  EXPECT_EQ(Good(kServer).ech_rotate, seconds(0));
+  EXPECT_EQ(Good(kServer + "-serve-dns").ech_rotate, hours(24));
+  EXPECT_EQ(Good(kServer + "-serve-dns -ech-keys keys").ech_rotate, seconds(0)) << "who brings keys changes them";
+  EXPECT_EQ(Good(kServer + "-serve-dns -ech-rotate off").ech_rotate, seconds(0));
+  EXPECT_EQ(Good(kServer + "-ech-keys keys -ech-rotate 12h").ech_rotate, hours(12));
+  EXPECT_EQ(Good(kServer + "-ech-publish-delay 90s").ech_publish_delay, seconds(90));
+  EXPECT_EQ(ErrorOf(kServer + "-ech-rotate daily"),
+            "-ech-rotate \"daily\": expected a time as 24h, 90m, 30s or 1h30m, or off");
+  EXPECT_THAT(DescribeConfig(Good(kServer + "-serve-dns -ech-publish-delay 90s")),
+              HasSubstr(" ech-rotate=24h ech-publish-delay=1m30s "));
+}
+
 TEST(TargetRules, PrintAsTheyAreRead) {
   for (const char* const text : {"*", "*:443", "*.example.org", "*.example.org:80-443", "example.org:22", "10.0.0.0/8",
                                  "192.0.2.1/32:1-2", "[fd00::]/8", "[::1]/128:65535", "localhost"}) {
