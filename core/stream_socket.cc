@@ -335,6 +335,7 @@ void StreamSocket::State::FinishSend() {
 
 void StreamSocket::State::Close(bool reset) {
   handler_ = nullptr;
+  released_ = nullptr;
   lingering_ = false;
   linger_timer_.Cancel();
   failed_ = true;
@@ -372,11 +373,13 @@ void StreamSocket::State::Release(absl::AnyInvocable<void(int, std::string)> rel
   handler_ = nullptr;
   paused_ = true;
   released_ = std::move(released);
+  linger_timer_.SetAfter(kReleaseLimit);
   ContinueRelease();
 }
 
 void StreamSocket::State::ContinueRelease() {
   if (released_ == nullptr || !queue_.empty() || send_.started()) return;
+  linger_timer_.Cancel();
   // An end of stream that was asked for and not yet sent would be forgotten with this state.
   if (finish_wanted_ && !std::exchange(finish_sent_, true)) backend().ShutdownWrite(descriptor_);
   if (receive_.started()) {

@@ -76,8 +76,11 @@ class StreamSocket {
   // `limit`, then closes; as Reset() does when something is still queued then.
   void CloseAfterSend(Duration limit);
 
+  // A handshake's flight fits any socket's buffer: one that takes longer to be sent has a peer that takes nothing.
+  static constexpr Duration kReleaseLimit = std::chrono::seconds(2);
   // Gives up the descriptor for another reactor, once what is queued was sent. Its operations must have ended, so the
   // result comes with `released` from the reactor's turn; bytes that had been received and not delivered come with it.
+  // A peer that does not take what is queued within kReleaseLimit is cut off, and `released` goes without being called.
   void Release(absl::AnyInvocable<void(int descriptor, std::string received)> released);
 
  private:

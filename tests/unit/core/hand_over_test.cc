@@ -1,5 +1,6 @@
 // A socket changes its reactor: nothing is lost, and the old reactor forgets it entirely.
 #include <list>
+#include <memory>
 
 #include "core/stream_socket.h"
 #include "reactor_fixture.h"
@@ -161,6 +162,24 @@ TEST_P(HandOverTest, AnEndThatWasAskedForIsSent) {
   EXPECT_TRUE(peer.ended);
   ASSERT_TRUE(RunUntil([&] { return released.calls == 1; }));
   const RawPeer closer(released.descriptor);
+}
+
+TEST_P(HandOverTest, APeerThatTakesNothingIsCutOff) {
+  if (testing::World() == nullptr) GTEST_SKIP() << "it takes the time it says, and that is real here";
+  auto [one, other] = testing::TcpPair();
+  RawPeer peer(one);
+  StreamSocket socket(reactor(), other);
+  Recorder recorder;
+  socket.SetHandler(&recorder);
+  // More than the buffers on the way hold.
+  for (int i = 0; i < 400; ++i) socket.Send(Bytes(Pattern::Text(0, 65536)));
+  bool called = false;
+  auto held = std::make_shared<int>(1);
+  const std::weak_ptr<int> watched = held;
+  socket.Release([&called, held = std::move(held)](int, const std::string&) { called = true; });
+  EXPECT_TRUE(RunUntil([&] { return watched.expired(); }));
+  EXPECT_FALSE(called);
+  EXPECT_TRUE(RunUntil([&] { return !peer.Pump(); }));
 }
 
 TEST_P(HandOverTest, BackToTheSameReactor) {
