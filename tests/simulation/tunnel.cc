@@ -260,8 +260,8 @@ Tunnel::Tunnel(core::SimWorld& world, core::SimHost client, core::SimHost server
 Tunnel::~Tunnel() {
   clients_.clear();
   servers_.clear();
-  // Part of a reactor's domain; what reactors still hold, as a connection on its way to another core, is in turn part of
-  // what the cores share.
+  // Part of a reactor's domain; what reactors still hold, as a connection on its way to another core, is in turn part
+  // of what the cores share.
   sharing_->directory.reset();
   client_reactors_.clear();
   server_reactors_.clear();
