@@ -214,9 +214,9 @@ class ServerCheck {
   bool TakeAddresses() {
     Begin(CheckStepId::kAddress);
     if (addresses_.empty()) return Fail(std::string(MessageOf(address_status_)));
-    std::vector<std::string> texts;
-    for (const core::SocketAddress& address : addresses_) texts.push_back(address.ToString());
-    return End(fmt::format("{}", fmt::join(texts, ", ")));
+    std::string text;
+    for (const core::SocketAddress& address : addresses_) text += (text.empty() ? "" : ", ") + address.ToString();
+    return End(std::move(text));
   }
 
   // A connection that has shaken hands, or nullptr; failure_ and tcp_failure_ say why.

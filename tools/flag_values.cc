@@ -306,7 +306,7 @@ absl::StatusOr<std::chrono::seconds> ParseDuration(std::string_view text) {
   using std::chrono::seconds;
   constexpr std::array<std::pair<char, unsigned>, 4> kUnits = {{{'d', 86400}, {'h', 3600}, {'m', 60}, {'s', 1}}};
   constexpr unsigned kMost = 10 * 366 * 86400U;
-  const absl::Status wrong = InvalidArgument("{}: expected a time as 24h, 90m, 30s or 1h30m, or off", Quoted(text));
+  absl::Status wrong = InvalidArgument("{}: expected a time as 24h, 90m, 30s or 1h30m, or off", Quoted(text));
   if (text == "off" || text == "0") return seconds(0);
   uint64_t total = 0;
   auto unit = kUnits.begin();
