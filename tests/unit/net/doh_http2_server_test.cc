@@ -238,7 +238,7 @@ INSTANTIATE_TEST_SUITE_P(Frames, DohHttp2FloodTest,
                                          std::string("\0\0\5\2\0\0\0\0\x9\0\0\0\0\1", 14),  // PRIORITY
                                          std::string("\0\0\0\xfa\0\0\0\0\0", 9),            // of a type nobody knows
                                          std::string("GET / HTTP/1.1\r\n\r\n")),
-                         [](const auto& info) { return fmt::format("Flood{}", info.index); });
+                         [](const auto& flood) { return fmt::format("Flood{}", flood.index); });
 
 }  // namespace
 }  // namespace tunnel::net

@@ -105,7 +105,8 @@ class FakeHttp1Server final : public FakeServer, ByteStream::Handler {
     const std::string_view body_text = std::string_view(received_).substr(parsed.head_bytes);
     if (head.method == "POST" && body_text.size() < head.framing.length) return;
     EXPECT_EQ(head.fields.Find("accept"), "application/dns-message");
-    if (head.method == "POST") EXPECT_EQ(head.fields.Find("content-type"), "application/dns-message");
+    const bool post = head.method == "POST";
+    EXPECT_TRUE(!post || head.fields.Find("content-type") == "application/dns-message");
     const FakeAnswer answer = AnswerTo(script_, only_method_, head.method, head.path, body_text);
     if (answer.silent) return;
     if (!answer.raw.empty()) {
@@ -220,7 +221,7 @@ class FakeHttp2Server final : public FakeServer, ByteStream::Handler {
   }
   void OnRequest(int32_t id) {
     const Request& request = requests_[id];
-    if (request.method == "POST") EXPECT_EQ(request.content_type, "application/dns-message");
+    EXPECT_TRUE(request.method != "POST" || request.content_type == "application/dns-message");
     const FakeAnswer answer = AnswerTo(script_, only_method_, request.method, request.path, request.body);
     if (answer.goaway) {
       nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, nullptr, 0);
