@@ -12,7 +12,6 @@ namespace tunnel::net {
 
 using proto::MuxFrame;
 using proto::MuxKind;
-using proto::MuxType;
 
 // A stream of datagrams and its way out.
 class MuxServerSession::Association final : MuxStream::Watcher, DatagramAssociation::Handler {
