@@ -67,7 +67,9 @@ class Process:
 
         def look():
             ended = not self.running()
-            found = [match for line in self.log(since).splitlines() if (match := regex.search(line))]
+            # A line is written in pieces where a buffer ends in it.
+            lines = [line for line in self.log(since).splitlines(keepends=True) if ended or line.endswith("\n")]
+            found = [match for line in lines if (match := regex.search(line.rstrip("\n")))]
             if len(found) >= count:
                 return found
             assert not ended, f"{self.argv[0]} ended with {self.child.returncode} before it logged {pattern!r}"
