@@ -243,6 +243,9 @@ absl::StatusOr<KeyStore> KeyStore::Load(const std::filesystem::path& directory) 
   std::vector<std::string> warnings;
   for (const std::filesystem::path& path : paths) {
     absl::StatusOr<EchKey> key = LoadKey(path, warnings);
+    // One of those who share the folder has just removed it. A link to nowhere is still there, and a mistake.
+    const bool gone = absl::IsNotFound(key.status()) && !is_symlink(symlink_status(path, error));
+    if (gone) continue;
     if (!key.ok()) return key.status();
     // After those of the same time, so that the last name comes first.
     const auto place = std::ranges::upper_bound(keys, key->created(), std::greater<>(), &EchKey::created);

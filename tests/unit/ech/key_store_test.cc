@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "ech/pem.h"
 #include "ech/state_file.h"
@@ -130,6 +132,36 @@ TEST_F(KeyStoreTest, FilesAndFoldersAreForTheOwnerAlone) {
   const auto open = KeyStore::LoadOrCreate(folder, "other.example", 64, kNow);
   ASSERT_TRUE(open.ok());
   EXPECT_THAT(open->warnings(), ElementsAre(HasSubstr(file.string()), HasSubstr("other.example")));
+}
+
+TEST_F(KeyStoreTest, AKeyThatAnotherNodeRemovesMeanwhileIsNoError) {
+  // The oldest goes: it is read last, long after the folder was listed.
+  const EchKey goes = Make("outer.example");
+  for (int i = 1; i <= 20; ++i) {
+    const EchKey stays = Make("outer.example", kNow + std::chrono::hours(i));
+    ASSERT_TRUE(SaveKey(stays, root_ / KeyFileName(stays)).ok());
+  }
+  // The loads are what is waited for, so that a slow machine only makes for fewer removals.
+  std::atomic<bool> ended = false;
+  std::thread node([&] {
+    while (!ended) {
+      EXPECT_TRUE(SaveKey(goes, root_ / KeyFileName(goes)).ok());
+      std::filesystem::remove(root_ / KeyFileName(goes));
+    }
+  });
+  for (int i = 0; i < 200; ++i) {
+    const auto store = KeyStore::Load(root_);
+    EXPECT_TRUE(store.ok()) << store.status();
+  }
+  ended = true;
+  node.join();
+}
+
+TEST_F(KeyStoreTest, ALinkToNowhereIsAnError) {
+  const EchKey key = Make("outer.example");
+  ASSERT_TRUE(SaveKey(key, root_ / KeyFileName(key)).ok());
+  std::filesystem::create_symlink(root_ / "nowhere", root_ / "lost.ech");
+  EXPECT_THAT(KeyStore::Load(root_).status().message(), HasSubstr("lost.ech"));
 }
 
 TEST_F(KeyStoreTest, NewestIsPublishedAndAllAreAccepted) {
